@@ -26,7 +26,7 @@ _TINY = 1e-290
 
 
 def integrate_unit(
-    integrand: Callable[[FloatArray, FloatArray], FloatArray], rtol: float = 1e-11
+    integrand: Callable[[FloatArray, FloatArray], FloatArray], rtol: float = 1e-11, atol: float | FloatArray = 0.0
 ) -> tuple[FloatArray, FloatArray]:
     """Integrals over (0, 1) of a function that returns one row per integral.
 
@@ -37,6 +37,8 @@ def integrate_unit(
     rtol
         Refine until no integral changes by more than this fraction of itself.  The error decreases quadratically
         with each refinement, so that of the result is usually at rounding.
+    atol
+        Changes below this do not matter; broadcasts with the integrals.
 
     Returns
     -------
@@ -44,15 +46,15 @@ def integrate_unit(
         Shape (...); ``change`` is the relative change in the last refinement, above ``rtol`` if the finest step
         (2⁻⁹, some 3800 nodes) did not suffice.
     """
-    value = change = np.float64(np.inf)
-    total: FloatArray | float = 0.0
+    total = value = change = np.zeros(())
     for level in range(_COARSEST, _FINEST + 1):
         left, right, weights = _new_nodes(level)
         total = total + integrand(left, right) @ weights
         previous, value = value, np.asarray(total * 0.5**level)
         if level > _COARSEST:
-            change = np.abs(value - previous) / np.maximum(np.abs(value), _TINY)
-            if (change <= rtol).all():
+            step = np.abs(value - previous)
+            change = step / np.maximum(np.abs(value), _TINY)
+            if ((change <= rtol) | (step <= atol)).all():
                 break
     return value, change
 

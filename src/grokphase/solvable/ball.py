@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from grokphase._checks import FloatArray, choice, generator, integer, integers, real, real_array
+from grokphase.solvable._parameters import common_shape, full_shape, store_parameters
 from grokphase.solvable.ball_probability import (
     BallParameters,
     first_order,
@@ -37,7 +38,7 @@ from grokphase.solvable.ball_probability import (
 if TYPE_CHECKING:
     from grokphase.solvable.two_mode import TwoModeLaw
 
-__all__ = ["BallModel"]
+__all__ = ["BallModel", "cap_fraction"]
 
 _LARGEST = 1e100  # squares of the parameters stay finite
 _DEFAULT_TRIALS = 10_000
@@ -80,11 +81,10 @@ class BallModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dimension", integer("dimension", self.dimension, minimum=1))
-        for name in ("class_gap", "l1", "l2"):
-            array = real_array(name, getattr(self, name), minimum=0.0, maximum=_LARGEST)
-            array.flags.writeable = False
-            object.__setattr__(self, name, array if array.ndim else float(array))
-        _common_shape(class_gap=self.class_gap, l1=self.l1, l2=self.l2)
+        names = ("class_gap", "l1", "l2")
+        store_parameters(
+            self, **{name: real_array(name, getattr(self, name), minimum=0.0, maximum=_LARGEST) for name in names}
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BallModel) and self._key == other._key
@@ -191,7 +191,7 @@ class BallModel:
         inner
             Smallest distance from the ball's centre, 0 ≤ inner < 1; distances are drawn by volume above it.
         size
-            Shape of a batch of training sets; it broadcasts with ``class_gap``.  ``None``: one set.
+            Shape of a batch of training sets; it must end in the shape of ``class_gap``.  ``None``: that shape.
 
         Returns
         -------
@@ -221,7 +221,7 @@ class BallModel:
         if inner >= 1:
             raise ValueError(f"inner must be below 1, the radius of the ball, got {inner:g}")
         gap = np.asarray(self.class_gap)
-        batch = _batch_shape(size, gap.shape)
+        batch = full_shape(size, gap.shape)
         labels = np.repeat([1.0, -1.0], num)
         offset = shift * labels[:, None] * (np.arange(self.dimension) < 2)
         inputs = uniform_ball(generate, (*batch, 2 * num), self.dimension, offset, inner)
@@ -295,7 +295,7 @@ class BallModel:
         """
         method = choice("method", method, ("first-order", "lower-bound", "monte-carlo"))
         samples = integers("samples_per_class", samples_per_class, minimum=1).astype(np.float64)
-        _common_shape(class_gap=self.class_gap, l1=self.l1, l2=self.l2, samples_per_class=samples)
+        common_shape(class_gap=self.class_gap, l1=self.l1, l2=self.l2, samples_per_class=samples)
         if method == "monte-carlo":
             num = _DEFAULT_TRIALS if trials is None else integer("trials", trials, minimum=1)
             estimate, stderr = monte_carlo(self._parameters, samples, num, generator("rng", rng))
@@ -336,35 +336,27 @@ class BallModel:
         return BallParameters(self.dimension, *map(np.asarray, (self.class_gap, self.l1, self.l2)))
 
     def _cap(self, h_squared: FloatArray, complement: FloatArray, wrong_side: np.ndarray) -> FloatArray:
-        """Volume fraction of the cap beyond h from both h² and 1 − h², each free of cancellation."""
-        half = (self.dimension + 1) / 2
-        h_squared, complement = np.asarray(h_squared), np.asarray(complement)
-        far = h_squared >= 0.5
-        cap = np.empty(far.shape)
-        cap[far] = special.betainc(half, 0.5, complement[far])
-        cap[~far] = special.betaincc(0.5, half, h_squared[~far])
-        return np.where(wrong_side, 1 - cap / 2, cap / 2)[()]
+        """Volume fraction of the cap beyond h."""
+        cap = cap_fraction((self.dimension + 1) / 2, h_squared, complement)
+        return np.where(wrong_side, 1 - cap, cap)[()]
 
     def _weights(self, weights: ArrayLike) -> FloatArray:
         w = real_array("weights", weights, ndim=1)
         if w.shape[-1] != self.dimension:
             raise ValueError(f"weights must have shape (..., {self.dimension}), got {w.shape}")
-        _common_shape(class_gap=self.class_gap, **{"weights[..., 0]": w[..., 0]})
+        common_shape(class_gap=self.class_gap, **{"weights[..., 0]": w[..., 0]})
         return w
 
 
-def _common_shape(**arrays: float | FloatArray) -> tuple[int, ...]:
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
-    try:
-        return np.broadcast_shapes(*shapes.values())
-    except ValueError:
-        listing = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{' and '.join(shapes)} must have shapes that broadcast, got {listing}") from None
+def cap_fraction(half: float, h_squared: ArrayLike, complement: ArrayLike) -> FloatArray:
+    """½ I_{1−h²}(half, ½) from both h² and 1 − h², each free of cancellation.
 
-
-def _batch_shape(size: int | tuple[int, ...] | None, gap_shape: tuple[int, ...]) -> tuple[int, ...]:
-    wanted = () if size is None else tuple(integers("size", np.atleast_1d(size), minimum=0).tolist())
-    try:
-        return np.broadcast_shapes(wanted, gap_shape)
-    except ValueError:
-        raise ValueError(f"size must broadcast with class_gap of shape {gap_shape}, got {size}") from None
+    It is the fraction that a plane at the distance h ≥ 0 from the centre cuts off a unit ball, half = (D+1)/2, or a
+    unit sphere, half = (D−1)/2.
+    """
+    h_squared, complement = np.asarray(h_squared), np.asarray(complement)
+    far = h_squared >= 0.5
+    cap = np.empty(far.shape)
+    cap[far] = special.betainc(half, 0.5, complement[far])
+    cap[~far] = special.betaincc(0.5, half, h_squared[~far])
+    return cap / 2

@@ -1,27 +1,27 @@
 r"""Minimisers of the regularised quadratic loss (elastic net), batched over data sets.
 
-The stationary weights minimise :math:`\tfrac12 w·Gw − a·w + λ_1|w|_1`, where G = XᵀX/n + λ₂ (``gram``, the
-ridge is already in it) and a = Xᵀy/n (``correlation``): the loss of Eq. 19 up to a constant.  They are where
-the gradient flow of Eq. 20, read as a differential inclusion, comes to rest.
+The stationary weights minimise ½ w·Gw − a·w + λ₁|w|₁, where G = XᵀX/n + λ₂ (``gram``, the ridge is already in it)
+and a = Xᵀy/n (``correlation``): the loss of Eq. 19 up to a constant.  They are where the gradient flow of Eq. 20, read
+as a differential inclusion, comes to rest.
 
 Optimality: with the residual r = a − Gw, every coordinate is in one of three states σ ∈ {−1, 0, +1},
 
     σ = ±1 (active):   r = λ₁σ  and  σw ≥ 0,
     σ =  0 (resting):  w = 0    and  |r| ≤ λ₁.
 
-Without L1 this is one linear system (the solution of least norm where G is singular).  With L1 the states are
-found by block principal pivoting: solve for given states, flip every coordinate that violates its condition,
-repeat; if the number of violations stops falling, flip only the one with the largest index, which terminates for
-every positive definite G (Murty's rule, here for the boxed problem −λ₁ ≤ r ≤ λ₁).  A singular or nearly singular G
-is reached by proximal-point iterations, each of which is a well-conditioned problem of the first kind; where the
-minimiser is not unique they end in one of the minimisers.
+Without L1 this is one linear system (the solution of least norm where G is singular).  With L1 the states are found
+by block principal pivoting: solve for given states, flip every coordinate that violates its condition, repeat; if the
+number of violations stops falling, flip only the one with the largest index, which terminates for every positive
+definite G (Murty's rule, here for the boxed problem −λ₁ ≤ r ≤ λ₁).  A singular or nearly singular G is reached by
+proximal-point iterations, each of which is a well-conditioned problem of the first kind; where the minimiser is not
+unique they end in one of the minimisers.
 
 Exact up to rounding: the error in the gradient is a small multiple of 1e-16 |a|.  Eigenvalues of G below
 ``RANK_TOLERANCE`` times the largest count as zero.
 
-References: Žunkovič & Ilievski 2024, Eqs. 19–21, with ERRATA (the limit under L1 is the elastic net; for
-singular G the pseudo-inverse is only the part without memory of the initial weights).  Júdice & Pires (1994)
-and Kim & Park (2011) for block principal pivoting.
+References: Žunkovič & Ilievski 2024, Eqs. 19–21, with ERRATA (the limit under L1 is the elastic net; for singular G
+the pseudo-inverse is only the part without memory of the initial weights).  Júdice & Pires (1994) and Kim & Park
+(2011) for block principal pivoting.
 """
 
 import numpy as np
@@ -38,6 +38,7 @@ _BLOCK = 2**21  # matrix elements handled at a time
 _SLACK = 1e-13  # a violation smaller than this fraction of the largest gradient is rounding
 _PATIENCE = 3  # full flips allowed without progress before single flips take over
 _PROXIMAL = 1e-6  # ridge of one proximal step, as a fraction of the largest diagonal element of G
+_PROXIMAL_PATIENCE = 50  # steps before it is made smaller, four times
 _MAX_PROXIMAL_STEPS = 10_000
 _ILL_CONDITIONED = 1e9  # from this condition number on, proximal steps are taken
 
@@ -130,7 +131,7 @@ def _condition(gram: FloatArray) -> FloatArray:
 
 
 def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:
-    return np.linalg.solve(matrix, right[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(matrix, right[..., None])[..., 0], dtype=np.float64)
 
 
 def _least_norm(gram: FloatArray, correlation: FloatArray) -> FloatArray:
@@ -199,29 +200,32 @@ def _polished(gram: FloatArray, correlation: FloatArray, l1: FloatArray, weights
     coupled = (sigma[:, :, None] * sigma[:, None, :]) != 0
     residual = correlation - np.einsum("bij,bj->bi", gram, weights)
     step = _least_norm(np.where(coupled, gram, 0.0), np.where(sigma != 0, residual - l1[:, None] * sigma, 0.0))
-    return np.where(np.sign(weights + step) == sigma, weights + step, weights)
+    keeps_states = (np.sign(weights + step) == sigma).all(axis=1, keepdims=True)
+    return np.where(keeps_states, weights + step, weights)
 
 
 def _proximal(gram: FloatArray, correlation: FloatArray, l1: FloatArray) -> FloatArray:
     """Minimise with the extra term δ/2 |w − w_k|² again and again: reaches a minimiser of any convex problem.
 
-    The states are handed on, so that all steps but the first cost one linear solve.  The error falls by a
-    factor
-    δ / (δ + smallest non-zero curvature) a step.
+    The states are handed on, so that all steps but the first cost one linear solve.  The error falls by a factor
+    δ / (δ + smallest non-zero curvature) a step, and along directions without curvature a step is λ₁/δ long; problems
+    that do not settle are given a smaller δ.
     """
     dimension = correlation.shape[-1]
     delta = _PROXIMAL * np.einsum("bii->bi", gram).max(axis=1)
     delta = np.where(delta > 0, delta, 1.0)  # G = 0: then a = 0, and any ridge does
-    ridged = gram + delta[:, None, None] * np.eye(dimension)
     weights, states = np.zeros_like(correlation), np.zeros(correlation.shape, dtype=np.int8)
     live = np.arange(len(correlation))
-    for _ in range(_MAX_PROXIMAL_STEPS):
+    for count in range(1, _MAX_PROXIMAL_STEPS):
         pull = correlation[live] + delta[live, None] * weights[live]
-        moved, states[live] = _pivot_from(ridged[live], pull, l1[live], states[live])
+        ridged = gram[live] + delta[live, None, None] * np.eye(dimension)
+        moved, states[live] = _pivot_from(ridged, pull, l1[live], states[live])
         step = np.abs(moved - weights[live]).max(axis=1)
         weights[live] = moved
         # δ·step is what the gradient is still wrong by.
         live = live[delta[live] * step > _SLACK * np.maximum(np.abs(correlation[live]).max(axis=1), l1[live])]
         if not live.size:
             return _polished(gram, correlation, l1, weights)
+        if count % _PROXIMAL_PATIENCE == 0 and count <= 4 * _PROXIMAL_PATIENCE:
+            delta[live] *= 0.1
     raise RuntimeError(f"{live.size} of {len(weights)} stationary problems did not settle")

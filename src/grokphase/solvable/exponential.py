@@ -26,7 +26,8 @@ from numpy.typing import ArrayLike
 
 from grokphase._checks import FloatArray, choice, generator, integer, integers, labels_pm1, real, real_array
 from grokphase.solvable._gamma_difference import gamma_difference_probability
-from grokphase.solvable.exponential_time import GrokkingTimeLaw, full_shape, store_parameters
+from grokphase.solvable._parameters import common_shape, full_shape, store_parameters
+from grokphase.solvable.exponential_time import GrokkingTimeLaw
 
 __all__ = ["ExponentialModel"]
 
@@ -90,7 +91,7 @@ class ExponentialModel:
         return tuple((value.shape, value.tobytes()) for value in values)
 
     @property
-    def prefactor(self) -> FloatArray:
+    def prefactor(self) -> float | FloatArray:
         """Slope ε_λ/2 of the test error in t_ε − t, a mean over data with zero final error (Eq. 10)."""
         return self.effective_gap / 2
 
@@ -130,13 +131,15 @@ class ExponentialModel:
         """
         t = real_array("time", time, minimum=0.0, infinite=True)
         b0, mean = real_array("initial", initial), real_array("mean", mean)
+        shape = common_shape(time=t, initial=b0, mean=mean, parameters=self.effective_gap)
         rate, pull = 1 + self.l2, mean - self.l1 * np.sign(b0)
         zero = np.where(b0 == 0, 0.0, self._leg(b0, np.zeros(()), pull))
-        before = b0 * np.exp(-rate * t) - pull / rate * np.expm1(-rate * t)
         changed = (t >= zero) & np.isfinite(zero)
         since = np.where(changed, t, 0.0) - np.where(changed, zero, 0.0)
-        after = _shrink(mean, self.l1) / rate * -np.expm1(-rate * since)
-        return np.where(changed, after, before)[()]
+        with np.errstate(over="ignore"):  # e^{−∞} is what such late times need
+            before = b0 * np.exp(-rate * t) - pull / rate * np.expm1(-rate * t)
+            after = _shrink(mean, self.l1) / rate * -np.expm1(-rate * since)
+        return np.where(np.broadcast_to(changed, shape), after, before)[()]
 
     def test_error(self, bias: ArrayLike) -> FloatArray:
         """Probability that a fresh example of either class is misclassified.
@@ -145,6 +148,11 @@ class ExponentialModel:
         ----------
         bias
             b, any real number or ±inf.
+
+        Returns
+        -------
+        float or ndarray
+            Broadcast of ``bias`` and ``class_gap``.
 
         Notes
         -----
@@ -156,7 +164,9 @@ class ExponentialModel:
         >>> print(m.test_error([-0.5, 0.2]), round(m.test_error(-1.5), 4))
         [0. 0.] 0.3161
         """
-        excess = np.maximum(np.abs(real_array("bias", bias, infinite=True)) - self.class_gap, 0.0)
+        bias = real_array("bias", bias, infinite=True)
+        common_shape(bias=bias, class_gap=self.class_gap)
+        excess = np.maximum(np.abs(bias) - self.class_gap, 0.0)
         return -np.expm1(-excess)[()] / 2
 
     def zero_test_time(self, initial: ArrayLike, mean: ArrayLike, which: Which = "final") -> FloatArray:
@@ -190,6 +200,7 @@ class ExponentialModel:
         inf 0.0
         """
         b0, mean = real_array("initial", initial), real_array("mean", mean)
+        common_shape(initial=b0, mean=mean, parameters=self.effective_gap)
         gap = np.asarray(self.class_gap)
         return self._entrance(b0, mean, -gap, gap, which)
 
@@ -227,6 +238,8 @@ class ExponentialModel:
                 f"got shapes {inputs.shape} and {labels.shape}"
             )
         b0 = real_array("initial", initial)
+        sets = common_shape(inputs=inputs, labels=labels)[:-1]
+        common_shape(initial=b0, training_sets=np.empty(sets), parameters=self.effective_gap)
         lowest_positive = np.where(labels > 0, inputs, np.inf).min(axis=-1)
         highest_negative = np.where(labels < 0, inputs, -np.inf).max(axis=-1)
         return self._entrance(b0, (inputs - labels).mean(axis=-1), highest_negative, lowest_positive, which)
@@ -297,6 +310,7 @@ class ExponentialModel:
         5.9239e-67
         """
         n = integers("samples_per_class", samples_per_class, minimum=1)
+        common_shape(samples_per_class=n, parameters=self.effective_gap)
         return gamma_difference_probability(n, 2.0 * n * self.effective_gap, upper=bool(complement))[()]
 
     def grokking_time(self, samples_per_class: int) -> GrokkingTimeLaw:

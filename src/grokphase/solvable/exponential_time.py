@@ -20,9 +20,9 @@ so that, with T_i = Σ_{k≥i} w⁻_k 2^{i−1−k} and the normalisation Z = Pr
                          + e^{−(1−q)e} [T_1 (1−e^{−qe})/q + Σ_i T_i r^{−i} P(i, rV)] }.
 
 All terms are positive and the sums run in log space, so density and survival function keep their relative
-accuracy (about 1e-12 for N ≤ 1000) however small they are; `cdf` is 1 − `sf`, accurate to rounding in the
+accuracy (1e-11 or better for N ≤ 1000, down to 1e-250); `cdf` is 1 − `sf`, accurate to rounding in the
 absolute sense. Mean and spread are trapezoidal sums in log c, whose error falls exponentially with the
-number of nodes. Cost grows as e + √N.
+number of nodes. Cost grows as √N, for times so late that Pr(t_G > t) underflows as N.
 
 Reference: Žunkovič & Ilievski 2024, Eqs. 16, 17, 69-74. Eqs. 17 and 74 as printed hold for N = 2, λ₂ = 0
 only.
@@ -36,8 +36,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import exprel, gammainc, gammaincinv
 
-from grokphase._checks import FloatArray, generator, integer, integers, real_array
+from grokphase._checks import FloatArray, generator, integer, real_array
 from grokphase.solvable._gamma_difference import gamma_difference_probability, log_poisson, log_stage_weights
+from grokphase.solvable._parameters import common_shape, full_shape, store_parameters
 
 __all__ = ["GrokkingTimeLaw"]
 
@@ -49,8 +50,8 @@ _NEGLIGIBLE = 46.0
 # to the right.
 _STEP, _MARGIN = 1 / 8, 42.0
 _BLOCK = 1 << 20
-# Largest 2Nε_λ: the cost of a call grows with it (some 20 s at this value).
-_LARGEST_GAP = 1e6
+# Smallest and largest 2Nε_λ: squares must not leave the range of double precision.
+_GAP_RANGE = 1e-140, 1e140
 # Times beyond this, in units of 1/(1+λ₂), count as infinity.
 _FOREVER = 1e300
 _ROWS = 64  # Poisson weights computed at once
@@ -94,11 +95,11 @@ class GrokkingTimeLaw:
         gap = real_array("effective_gap", self.effective_gap, minimum=0.0, exclusive=True)
         l2 = real_array("l2", self.l2, minimum=0.0)
         n = integer("samples_per_class", self.samples_per_class, minimum=1)
-        largest = _LARGEST_GAP / (2 * n)
-        if (gap > largest).any():
+        low, high = (bound / (2 * n) for bound in _GAP_RANGE)
+        if ((gap < low) | (gap > high)).any():
             raise ValueError(
-                f"effective_gap must be ≤ {largest:g} at samples_per_class = {n}, got {gap.max():g}; "
-                "beyond that t_G is as good as exponential with mean 1/(samples_per_class * effective_gap)"
+                f"effective_gap must be between {low:g} and {high:g} at samples_per_class = {n}, "
+                f"got values from {gap.min():g} to {gap.max():g}"
             )
         object.__setattr__(self, "samples_per_class", n)
         store_parameters(self, effective_gap=gap, l2=l2)
@@ -134,6 +135,7 @@ class GrokkingTimeLaw:
         Newton's method on log Pr(t_G > t), kept inside a bracket; accurate to rounding in ``sf``.
         """
         probability = real_array("probability", probability, minimum=0.0, maximum=1.0)
+        common_shape(probability=probability, parameters=self._rate)
         arrays = np.broadcast_arrays(probability, self._scaled_gap, self._rate, self._log_total)
         p, e, rate, log_total = (array.ravel() for array in arrays)
         inner = (p > 0) & (p < 1)
@@ -185,6 +187,7 @@ class GrokkingTimeLaw:
     def _evaluate(self, log_joint: LogJoint, time: ArrayLike, before: float) -> FloatArray:
         """Logarithm of a joint quantity over Z; ``before`` is its value for t < 0, −inf that at infinity."""
         time = real_array("time", time, infinite=True)
+        common_shape(time=time, parameters=self._rate)
         finite = (time >= 0) & (time < _FOREVER / self._rate)
         value = log_joint(self.samples_per_class, self._scaled_gap, self._rate, np.where(finite, time, 0.0))
         return np.where(finite, value - self._log_total, np.where(time < 0, before, -np.inf))[()]
@@ -211,6 +214,9 @@ class GrokkingTimeLaw:
         start = -_MARGIN - np.log(np.maximum(e, 1.0).max(initial=1.0) * rate.max(initial=1.0))
         stop = _MARGIN - np.log(np.minimum(e, 1.0).min(initial=1.0))
         log_c = np.arange(start, stop, _STEP)[:, None]
+        # Later nodes do not show, even against a second moment as small as 1/e².
+        shows = _log_survival_bound(n, e, log_c) > log_total - _MARGIN - 2 * np.log(np.maximum(e, 1.0))
+        log_c = log_c[: 1 + np.count_nonzero(shows.any(axis=1))]
         c = np.exp(log_c)
         rows = max(1, _BLOCK // log_c.size)
         for first in range(0, e.size, rows):
@@ -221,19 +227,6 @@ class GrokkingTimeLaw:
             moments[0, block] = _STEP * (survival * speed).sum(axis=0)
             moments[1, block] = _STEP * (2 * time * survival * speed).sum(axis=0)
         return moments[0].reshape(self.shape), moments[1].reshape(self.shape)
-
-
-def store_parameters(record: object, **arrays: FloatArray) -> None:
-    """Set attributes of a frozen record: floats, or read-only arrays whose shapes broadcast."""
-    try:
-        np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"parameters must have shapes that broadcast, got {shapes}") from None
-    for name, array in arrays.items():
-        array = np.asarray(array + 0.0)  # no -0.0: equal records have equal bytes
-        array.setflags(write=False)
-        object.__setattr__(record, name, array if array.ndim else float(array))
 
 
 def _log_density(n: int, e: FloatArray, rate: FloatArray, time: FloatArray) -> FloatArray:
@@ -271,28 +264,49 @@ def _log_survival_at(n: int, e: FloatArray, log_c: FloatArray) -> FloatArray:
     return log_q + bracket
 
 
-def _log_positive_side(n: int, e: FloatArray, log_q: FloatArray, order: int) -> FloatArray:
-    """Log Σ_j pois(j; e) Σ_{k<j} w⁺_k q^{j−k−1}, with a factor (j−k) in the inner sum if ``order`` is 2.
+def _log_survival_bound(n: int, e: FloatArray, log_c: FloatArray) -> FloatArray:
+    """Log of the bound E exp(−β(e−u)) ≥ Z Pr(t_G > t), taken no later than where β = min(ε_λ, 1/2)."""
+    _, beta, _, _ = _flow_variables(e, log_c)
+    beta = np.minimum(beta, np.minimum(e / (2 * n), 0.5))
+    return -beta * e - (n - 1) * np.log1p(-beta * beta) - np.log1p(beta)
 
-    The inner sums obey a_{j+1} = q a_j + w⁺_j and b_{j+1} = q b_j + a_{j+1}.
+
+def _log_positive_side(n: int, e: FloatArray, log_q: FloatArray, order: int) -> FloatArray:
+    """Log Σ_{k≥1} w⁺_k Σ_{j>k} pois(j; e) q^{j−k−1}, with a factor (j−k) in the inner sum if ``order`` is 2.
+
+    The inner sums obey B_{k−1} = q B_k + pois(k; e) and D_{k−1} = q D_k + B_{k−1}. Beyond the last stage that
+    shows they are Poisson tails of mean qe, negligible unless this mean is larger.
     """
-    largest = float(np.max(e, initial=0.0))
-    stop = int(np.ceil(largest + 10 * np.sqrt(largest) + 30))
-    log_weights = log_stage_weights(n, stop) - np.log(2)
-    shape = np.broadcast_shapes(e.shape, log_q.shape)
-    single, double, total = (
-        np.full(log_q.shape, -np.inf),
-        np.full(log_q.shape, -np.inf),
-        np.full(shape, -np.inf),
-    )
-    for first in range(2, stop, _ROWS):
-        counts = np.arange(first, min(first + _ROWS, stop))
-        for j, log_pois in zip(counts, log_poisson(counts.reshape(-1, *[1] * e.ndim), e), strict=True):
-            single = np.logaddexp(single + log_q, log_weights[j - 1])
+    beta, mean, last = -np.expm1(log_q), np.exp(log_q) * e, n - 1
+    # B_k grows by factors below both 1/q and e/(k+1). Against the first, w⁺_k wins from k = 2(N−1)(1−q)/(2−q)
+    # on and the terms then fall no slower than exp(−k²/4N); against the second, like Poisson weights from
+    # i on, where i² − 2i(N−1+e) + 2e(N−1) = 0.
+    slowly = 2 * last * beta / (1 + beta) + _stage_bound(n)
+    rapidly = _poisson_end(2 * last * e / (last + e + np.hypot(last, e)))
+    stages = int(min(last, np.minimum(slowly, rapidly).max(initial=0.0)))
+    top = int(_poisson_end(stages))
+    log_weights = log_stage_weights(n, stages + 1) - np.log(2)
+    with np.errstate(divide="ignore"):
+        beyond = gammainc(top + 1, np.where(mean > stages, mean, 0.0))
+        shift = -beta * e - (top + 1) * log_q
+        single = shift + np.log(beyond)
+        first_moment = (mean - top) * beyond + mean * np.exp(log_poisson(top, mean))
+        double = np.where(beyond > 0, shift + np.log(first_moment), -np.inf)
+    total = np.full(single.shape, -np.inf)
+    for first in range(top, 0, -_ROWS):
+        counts = np.arange(first, max(first - _ROWS, 0), -1)
+        for k, log_pois in zip(counts, log_poisson(counts.reshape(-1, *[1] * e.ndim), e), strict=True):
+            if k <= stages:
+                total = np.logaddexp(total, log_weights[k] + (double if order == 2 else single))
+            single = np.logaddexp(single + log_q, log_pois)
             if order == 2:
                 double = np.logaddexp(double + log_q, single)
-            total = np.logaddexp(total, log_pois + (double if order == 2 else single))
     return total
+
+
+def _poisson_end(mean: FloatArray | int) -> FloatArray:
+    """Counts that a Poisson variable exceeds with a probability below exp(−42)."""
+    return mean + 9 * np.sqrt(mean) + 20
 
 
 def _negative_weights(n: int) -> FloatArray:
@@ -340,11 +354,14 @@ def _solve_survival(n: int, e: FloatArray, rate: FloatArray, log_target: FloatAr
         high[active] = hi = np.where(surplus > 0, hi, t)
         hazard = np.exp(_log_density(n, e[active], rate[active], t) - log_survival)
         step = t + surplus / hazard
-        # Without an upper end yet, at most double (and leave zero by Newton's step, which is exact there to
-        # first order).
-        fallback = np.where(np.isinf(hi), 2 * t, (lo + hi) / 2)
-        time[active] = step = np.where((step >= lo) & (step <= hi), step, fallback)
-        settled = (np.abs(step - t) <= 2e-15 * step) | (np.abs(surplus) <= 2e-16)
+        # Without an upper end yet go no further than where the survival function falls like exp(−(1+λ₂)t),
+        # or double.
+        late = (1 + np.log1p(1 / e[active]) + np.maximum(surplus, 0.0)) / rate[active]
+        step = np.where(np.isinf(hi), np.minimum(step, np.maximum(late, 2 * t)), step)
+        inside = (step == t) | ((step > lo) & (step < hi))
+        time[active] = step = np.where(inside, step, np.where(np.isinf(hi), 2 * t, (lo + hi) / 2))
+        # The error after a Newton step is of the order of its square.
+        settled = (np.abs(step - t) <= 1e-9 * step) | (np.abs(surplus) <= 4e-16)
         active = active[~settled]
         if not active.size:
             break
@@ -360,17 +377,3 @@ def _choose_rows(weights: FloatArray, uniform: FloatArray) -> NDArray[np.int64]:
     ladder = (cumulative + rows[..., None]).ravel()
     found = np.searchsorted(ladder, rows + uniform, side="right") - rows * cumulative.shape[-1]
     return np.minimum(found, cumulative.shape[-1] - 1) + 1
-
-
-def full_shape(size: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """``size`` as a shape that holds the parameters' ``shape``."""
-    if size is None:
-        return shape
-    full = tuple(integers("size", np.atleast_1d(np.asarray(size, dtype=np.int64))).tolist())
-    try:
-        fits = np.broadcast_shapes(full, shape) == full
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"size must end in the shape of the parameters {shape}, got {size!r}")
-    return full

@@ -7,13 +7,13 @@ The loss (Eq. 19) of weights w on n samples x_i (rows) with labels y_i = ±1 is
 and time is that of the flow ẇ = −∂R/∂w = a − Gw − λ₁ sgn(w), with G = XᵀX/n + λ₂ and a = Xᵀy/n (Eq. 20).  The
 student predicts sgn(x · w); it has no bias.
 
-Without L1 the flow is w(t) = w_∞ + e^{−Gt}(w(0) − w_∞) in the eigenvectors of G (Eq. 21), where directions
-without data keep their initial weight if λ₂ = 0.  With L1 it is solved from event to event
-(:mod:`grokphase.solvable.l1_flow`).  Zero-error times are zeros of sums of exponentials, found without
-stepping over any (:mod:`grokphase.solvable.exponential_sums`).
+Without L1 the flow is w(t) = w_∞ + e^{−Gt}(w(0) − w_∞) in the eigenvectors of G (Eq. 21), where directions without
+data keep their initial weight if λ₂ = 0.  With L1 it is solved from event to event (:mod:`grokphase.solvable.l1_flow`).
+Zero-error times are zeros of sums of exponentials, found without stepping over any
+(:mod:`grokphase.solvable.sign_changes`).
 
-Everything is exact up to rounding.  Eigenvalues of XᵀX below 1e-13 of the largest are taken as zero, so
-singular values of X that differ by more than a factor 3e6 are beyond its reach.
+Everything is exact up to rounding.  Eigenvalues of XᵀX below 1e-13 of the largest are taken as zero, so singular
+values of X that differ by more than a factor 3e6 are beyond its reach.
 
 References: Žunkovič & Ilievski 2024, Eqs. 18–21, 25; ERRATA on Eqs. 20–21 and 25.
 """
@@ -30,17 +30,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from grokphase._checks import FloatArray, choice, labels_pm1, real, real_array
 from grokphase.solvable import elastic_net
-from grokphase.solvable.exponential_sums import ExponentialSums, first_entry, last_violation
-from grokphase.solvable.flow_modes import Modes, Stretch, ball_condition, cone_condition
+from grokphase.solvable._cones import essential_normals
+from grokphase.solvable.exponential_sums import Sums
+from grokphase.solvable.flow_modes import BallCondition, ConeCondition, Modes, Stretch
 from grokphase.solvable.l1_flow import l1_stretches
+from grokphase.solvable.sign_changes import first_entry, last_violation
 
 __all__ = ["GradientFlow"]
 
 IntArray = NDArray[np.int64]
 Which = Literal["first", "final"]
 
-_BLOCK_FLOWS = 1024  # flows handled at a time: their arrays stay in the cache
-_BLOCK_NUMBERS = 2**20  # and at most so many numbers in any of them
+_BLOCK_FLOWS = 8192  # flows handled at a time: enough to hide Python behind them
+_BLOCK_NUMBERS = 2**21  # and at most so many numbers in any of them
+_FEW_NORMALS = 4  # flows for each pair of normals from which on it pays to look for implied ones
 _SHARED_FROM = 32  # from so many initial weights on, a data set is worth a block of its own
 
 
@@ -48,7 +51,7 @@ class _Ball(Protocol):
     """What a test distribution must tell: two unit balls around ±ε on the first axis."""
 
     @property
-    def class_gap(self) -> float: ...
+    def class_gap(self) -> float | FloatArray: ...
 
     @property
     def dimension(self) -> int: ...
@@ -58,8 +61,7 @@ class _Ball(Protocol):
 class GradientFlow:
     r"""Exact gradient flow of a linear student on given training data.
 
-    Leading dimensions of the inputs are a batch of data sets; they broadcast with those of the initial
-    weights.
+    Leading dimensions of the inputs are a batch of data sets; they broadcast with those of the initial weights.
 
     Parameters
     ----------
@@ -77,20 +79,20 @@ class GradientFlow:
 
     Notes
     -----
-    Eqs. 19–21; see the module's header for what is exact.  Flows are independent: no result depends on what
-    else is in the batch (beyond the last digit).
+    Eqs. 19–21; see the module's header for what is exact.  Flows are independent: no result depends on what else is
+    in the batch (beyond the last digit).
 
     Examples
     --------
     >>> flow = GradientFlow([[2.0, 1.0], [-2.0, 1.0]], [1, -1], l1=0.1, l2=0.0)
     >>> flow.weights([0.0, 1.0, 10.0], [0.0, 0.3]).round(4)
-    array([[ 0.    ,  0.3   ],
-           [ 0.4663,  0.0472],
-           [ 0.475 ,  0.    ]])
+    array([[0.    , 0.3   ],
+           [0.4663, 0.0472],
+           [0.475 , 0.    ]])
     >>> flow.stationary()
     array([0.475, 0.   ])
     >>> round(float(flow.zero_train_time([0.0, 0.3])), 4)
-    0.0957
+    0.0829
     """
 
     inputs: FloatArray
@@ -120,18 +122,18 @@ class GradientFlow:
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """Dimension D of the feature space."""
         return self.inputs.shape[-1]
 
     @cached_property
     def gram(self) -> FloatArray:
-        """G = XᵀX/n + λ₂, shape (..., D, D) (Eq. 19)."""
-        return self._data_gram + self.l2 * np.eye(self.dimension)
+        """Matrix G = XᵀX/n + λ₂, shape (..., D, D) (Eq. 19)."""
+        return _read_only(self._data_gram + self.l2 * np.eye(self.dimension))
 
     @cached_property
     def correlation(self) -> FloatArray:
-        """A = Xᵀy/n, shape (..., D), without the sign term of Eq. 19."""
-        return (self.labels[..., None, :] @ self.inputs)[..., 0, :] / self.inputs.shape[-2]
+        """Vector a = Xᵀy/n, shape (..., D), without the sign term of Eq. 19."""
+        return _read_only((self.labels[..., None, :] @ self.inputs)[..., 0, :] / self.inputs.shape[-2])
 
     def weights(self, time: ArrayLike, initial: ArrayLike) -> FloatArray:
         """Weights at given times.
@@ -170,7 +172,7 @@ class GradientFlow:
                 out[stretch.flows] = np.where(begun, stretch.modes.weights(local), out[stretch.flows])
             return (out,)
 
-        batch = _Batch.of(self._batch_shape, (), self._initial(initial))
+        batch = self._batch(initial)
         (weights,) = batch.run(work, numbers=times.size * (self.dimension + 2))
         return weights.reshape(*weights.shape[:-2], *time.shape, self.dimension)
 
@@ -180,8 +182,8 @@ class GradientFlow:
         Parameters
         ----------
         initial
-            w(0), shape (..., D).  Needed where the data do not determine the limit (singular G); None stands
-            for the limit of least norm without L1, and for one of the minimisers with L1.
+            w(0), shape (..., D).  Needed where the data do not determine the limit (singular G); None stands for
+            the limit of least norm without L1, and for one of the minimisers with L1.
 
         Returns
         -------
@@ -190,11 +192,14 @@ class GradientFlow:
 
         Notes
         -----
-        Without L1, G⁺a plus the part of w(0) in the null space of G (ERRATA on Eq. 21); with L1 the elastic
-        net.
+        Without L1, G⁺a plus the part of w(0) in the null space of G (ERRATA on Eq. 21); with L1 the elastic net.
         """
         if initial is None:
-            return elastic_net.stationary(self.gram, self.correlation, self.l1) if self.l1 else self._limit
+            if self.l1:
+                return elastic_net.stationary(self.gram, self.correlation, self.l1)
+            rates, vectors, _ = self._spectrum
+            least = self._push / np.where(self._push == 0, 1.0, rates)
+            return (vectors @ least[..., None])[..., 0]
 
         def work(sets: IntArray, _: IntArray, start: FloatArray) -> tuple[FloatArray, ...]:
             limit = np.empty_like(start)
@@ -202,7 +207,7 @@ class GradientFlow:
                 limit[stretch.flows] = stretch.modes.limit()
             return (limit,)
 
-        batch = _Batch.of(self._batch_shape, (), self._initial(initial))
+        batch = self._batch(initial)
         if self.l1 and not self._singular:  # the limit does not depend on where the flow starts
             limit = elastic_net.stationary(self.gram, self.correlation, self.l1)
             return np.broadcast_to(limit, (*batch.shape, self.dimension)).copy()
@@ -226,8 +231,8 @@ class GradientFlow:
 
         Notes
         -----
-        A sample exactly on the plane counts as an error, as sgn(0) is no label; the time is the infimum of
-        those at which the condition holds, so weights that start at zero may have time 0.
+        A sample exactly on the plane counts as an error, as sgn(0) is no label; the time is the infimum of those at
+        which the condition holds, so weights that start at zero may have time 0.
         """
         return self.cone_time(self.labels[..., None] * self.inputs, initial, which)
 
@@ -258,19 +263,17 @@ class GradientFlow:
         >>> flow = GradientFlow([[1.0, 0.0], [-1.0, 0.0]], [1, -1], l2=0.5)
         >>> ball = SimpleNamespace(class_gap=2.0, dimension=2)
         >>> round(float(flow.zero_test_time([0.0, 1.0], ball)), 4)
-        0.7097
+        0.6533
         """
         which = choice("which", which, ("first", "final"))
         gap = real("model.class_gap", model.class_gap, minimum=0.0)
         if model.dimension != self.dimension:
             raise ValueError(f"model must have dimension {self.dimension} as the data, got {model.dimension}")
 
-        def work(sets: IntArray, _: IntArray, start: FloatArray) -> tuple[FloatArray, ...]:
-            return _times(self._stretches(sets, start), lambda modes, _: ball_condition(modes, gap), which)[:1]
+        def work(sets: IntArray, _: IntArray, start: FloatArray) -> tuple[NDArray[Any], ...]:
+            return _times(self._stretches(sets, start), lambda modes, _: BallCondition(modes, gap), which)[:1]
 
-        (time,) = _Batch.of(self._batch_shape, (), self._initial(initial)).run(
-            work, numbers=2 * (self.dimension + 2) ** 2
-        )
+        (time,) = self._batch(initial).run(work, numbers=2 * (self.dimension + 2) ** 2)
         return time[()]
 
     def cone_time(
@@ -295,44 +298,47 @@ class GradientFlow:
             Shape (...), as in :meth:`zero_train_time`.
         index
             Only with ``return_index``: the number of the normal whose condition is the last to become true at
-            ``time``; −1 where the time is 0.  Where the time is infinite, one that is violated in the end
-            ("final") or −1 ("first").
+            ``time``; −1 where the time is 0.  Where the time is infinite, one that is violated in the end ("final")
+            or −1 ("first").
         """
         which = choice("which", which, ("first", "final"))
         normals = real_array("normals", normals, ndim=2)
         if normals.shape[-1] != self.dimension or not normals.shape[-2]:
             raise ValueError(f"normals must have shape (..., F ≥ 1, {self.dimension}), got {normals.shape}")
-        flat = normals.reshape(-1, *normals.shape[-2:])
+        flat, batch = normals.reshape(-1, *normals.shape[-2:]), self._batch(initial, normals.shape[:-2])
+        kept = np.arange(normals.shape[-2])
+        if len(flat) == 1 and _FEW_NORMALS * kept.size**2 <= batch.initial[..., 0].size:
+            kept = essential_normals(flat[0])  # worth its time with so many flows
+            flat = flat[:, kept]
 
-        def work(sets: IntArray, cones: IntArray, start: FloatArray) -> tuple[FloatArray, ...]:
-            def condition(modes: Modes, flows: IntArray) -> ExponentialSums:
-                return cone_condition(modes, flat[cones if len(cones) == 1 else cones[flows]])
+        def work(sets: IntArray, cones: IntArray, start: FloatArray) -> tuple[NDArray[Any], ...]:
+            def condition(modes: Modes, flows: IntArray) -> Sums:
+                return ConeCondition.of(modes, flat[cones if len(cones) == 1 else cones[flows]])
 
             return _times(self._stretches(sets, start), condition, which)
 
-        batch = _Batch.of(self._batch_shape, normals.shape[:-2], self._initial(initial))
-        time, index = batch.run(work, numbers=(self.dimension + 2) * (self.dimension + normals.shape[-2]))
-        return (time[()], index[()]) if return_index else time[()]
+        time, index = batch.run(work, numbers=(self.dimension + 2) * (self.dimension + kept.size))
+        return (time[()], np.where(index < 0, -1, kept[index])[()]) if return_index else time[()]
 
-    # --- the flow itself
-    # -------------------------------------------------------------------------------------------
+    # --- the flow itself ---
 
     @property
     def _batch_shape(self) -> tuple[int, ...]:
         return self.labels.shape[:-1]
 
-    def _initial(self, initial: ArrayLike) -> FloatArray:
+    def _batch(self, initial: ArrayLike, cones: tuple[int, ...] = ()) -> "_Batch":
         initial = real_array("initial", initial, ndim=1)
         if initial.shape[-1] != self.dimension:
             raise ValueError(f"initial must have shape (..., {self.dimension}), got {initial.shape}")
-        return initial
+        _ = (self.gram, self.correlation) if self.l1 else (self._spectrum, self._push)  # once, not in every thread
+        return _Batch.of(self._batch_shape, cones, initial)
 
     @cached_property
     def _data_gram(self) -> FloatArray:
         return self.inputs.swapaxes(-1, -2) @ self.inputs / self.inputs.shape[-2]
 
     @cached_property
-    def _spectrum(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _spectrum(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         """Rates (..., D), eigenvectors (..., D, D) in columns, and which directions (..., D) the data determine."""
         rates, vectors = np.linalg.eigh(self._data_gram)
         moving = rates > elastic_net.RANK_TOLERANCE * rates[..., -1:]
@@ -344,40 +350,31 @@ class GradientFlow:
         return self.l2 == 0 and not bool(self._spectrum[2].all())
 
     @cached_property
-    def _limit(self) -> FloatArray:
-        """G⁺a, shape (..., D)."""
-        rates, vectors, moving = self._spectrum
-        push = (self.correlation[..., None, :] @ vectors)[..., 0, :]
-        amplitude = np.where(moving, push / np.where(moving, rates, 1.0), 0.0)
-        return (vectors @ amplitude[..., None])[..., 0]
-
-    @cached_property
-    def _flat(self) -> dict[str, FloatArray]:
-        """What the stretches need, with all data sets along one axis."""
-        d = self.dimension
-        if self.l1:
-            return {"gram": self.gram.reshape(-1, d, d), "correlation": self.correlation.reshape(-1, d)}
-        rates, vectors, _ = self._spectrum
-        limit, rates = self._limit.reshape(-1, d), rates.reshape(-1, d)
-        return {
-            "columns": np.concatenate([limit[:, :, None], vectors.reshape(-1, d, d)], axis=2),
-            "rates": np.concatenate([np.zeros((len(rates), 1)), rates], axis=1),
-        }
+    def _push(self) -> FloatArray:
+        """What drives every mode, shape (..., D): the data's part of a; 0 where they do not determine a direction."""
+        _, vectors, moving = self._spectrum
+        return np.where(moving, (self.correlation[..., None, :] @ vectors)[..., 0, :], 0.0)
 
     def _stretches(self, sets: IntArray, initial: FloatArray) -> list[Stretch]:
         """The flows from Q initial weights on the given data sets (Q of them, or one for all)."""
-        count, flat = len(initial), self._flat
+        count, dimension = initial.shape
         if self.l1:
             rows = np.broadcast_to(sets, count)
-            return l1_stretches(flat["gram"][rows], flat["correlation"][rows], self.l1, initial, drift=self._singular)
-        columns, rates = flat["columns"][sets], flat["rates"][sets]
-        away = initial - columns[:, :, 0]
-        amplitudes = (away @ columns[0, :, 1:]) if len(sets) == 1 else (away[:, None] @ columns[:, :, 1:])[:, 0]
-        modes = Modes(columns, np.concatenate([np.ones((count, 1)), amplitudes], axis=1), rates)
+            gram, correlation = self.gram.reshape(-1, dimension, dimension), self.correlation.reshape(-1, dimension)
+            return l1_stretches(gram[rows], correlation[rows], self.l1, initial)
+        rates, vectors, _ = self._spectrum
+        vectors = vectors.reshape(-1, dimension, dimension)[sets]
+        start = initial @ vectors[0] if len(sets) == 1 else (initial[:, None] @ vectors)[:, 0]
+        modes = Modes(vectors, start, self._push.reshape(-1, dimension)[sets], rates.reshape(-1, dimension)[sets])
         return [Stretch(np.arange(count), np.zeros(count), np.full(count, np.inf), modes)]
 
 
-_Condition = Callable[[Modes, IntArray], ExponentialSums]
+def _read_only(array: FloatArray) -> FloatArray:
+    array.flags.writeable = False
+    return array
+
+
+_Condition = Callable[[Modes, IntArray], Sums]
 """(modes of some flows, their numbers) -> functions that must be positive."""
 
 
@@ -402,8 +399,7 @@ def _times(stretches: list[Stretch], condition: _Condition, which: Which) -> tup
     return time, index
 
 
-# --- batches: data sets times initial weights
-# ----------------------------------------------------------------------
+# --- batches: data sets times initial weights ---
 
 _Work = Callable[[IntArray, IntArray, FloatArray], tuple[NDArray[Any], ...]]
 """(data sets, cones, initial weights of Q flows) -> arrays with Q rows; the first two may hold one number for all."""
@@ -413,8 +409,8 @@ _Work = Callable[[IntArray, IntArray, FloatArray], tuple[NDArray[Any], ...]]
 class _Batch:
     """Broadcast of data sets, cones and initial weights, split into blocks of flows.
 
-    Dimensions along which the data (or cones) change come first, those along which only the initial weights
-    change last: there one eigen-decomposition and large matrix products serve all.
+    Dimensions along which the data (or cones) change come first, those along which only the initial weights change
+    last: there one eigen-decomposition and large matrix products serve all.
     """
 
     shape: tuple[int, ...]
@@ -423,7 +419,7 @@ class _Batch:
     sets: IntArray
     """(S,) number of the data set."""
     cones: IntArray
-    """(S,)"""
+    """(S,) number of the cone."""
     initial: FloatArray
     """(S, P, D)"""
 
@@ -453,7 +449,9 @@ class _Batch:
 
     def run(self, work: _Work, *, numbers: int) -> list[NDArray[Any]]:
         """Do the work on all blocks, on all cores; ``numbers`` is the size of the work's largest array per flow."""
-        size = max(1, min(_BLOCK_FLOWS, _BLOCK_NUMBERS // numbers))
+        size, total = max(1, min(_BLOCK_FLOWS, _BLOCK_NUMBERS // numbers)), self.initial[:, :, 0].size
+        rounds = -(-total // (size * _workers()))
+        size = max(1, -(-total // (rounds * _workers()))) if rounds else size  # the same for all workers
         blocks = list(self._blocks(size))
         if not blocks:
             blocks = [(self.sets[:1], self.cones[:1], self.initial.reshape(0, self.initial.shape[-1]))]

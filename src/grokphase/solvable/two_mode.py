@@ -7,26 +7,26 @@ w₁(0) ~ N(0, 1).  By ρ² the initial conditions fall into three parts,
 ========  ===================  =======================================================================
 part      ρ²                   train and test error vanish
 ========  ===================  =======================================================================
-fast      below 1 − 1/ε²       both while w₁ relaxes; or t_G = 0, if there is no test error from the start
+fast      below 1 − 1/ε²       both while w₁ relaxes
 middle    1 − 1/ε² … 1         train while w₁ relaxes, test while w_⊥ does
 slow      above 1              both while w_⊥ relaxes, up to a smear t_a = ln(ε²/(ε²−1))/(2L) later
 ========  ===================  =======================================================================
 
-with L = λ₂ + 1/(D+2).  At a given w₁(0) the set t_G > t is an interval of ρ in closed form, so that
+with L = λ₂ + 1/(D+2), and in each part t_G = 0 for flows that have no test error from the start on.  At a given
+w₁(0) the set t_G > t is an interval of ρ in closed form, so that
 
     Pr(t_G > t) = ∫ φ(w) Pr(ρ_low(w, t) < ρ < ρ_high(w, t)) dw,
 
 and the density is the derivative under the integral.
 
-Exact: fast and middle part, to about 1e-11, in each direction of relative error below and above.  Approximate, by
-default: the slow part is drawn together into an atom at t_a of weight Pr(χ²_{D−1} > 1), which is its limit for
-L/ε² → 0.  The smear is not small at the paper's parameters (D = 5, ε = 2, λ₂ = 0.01: a sixth of all flows lies in
-the slow part and more than 0.001 from t_a, a sixteenth more than 0.1); ``resolved=True`` keeps it, and then every
-number is exact for the flow.  The flow itself stands for N → ∞ at 1/ξ_train² = 1 + ε² (Eq. 37): simulated training
-of a finite set is another matter (ERRATA, rows 34, 37).
+Exact: fast and middle part, to a relative error of about 1e-11.  Approximate, by default: the slow part is drawn
+together into an atom at t_a of weight Pr(χ²_{D−1} > 1), which is its limit for L/ε² → 0.  The smear is not small at
+the paper's parameters (D = 5, ε = 2, λ₂ = 0.01: 17 % of all flows are slow and end more than 0.001 away from t_a, 6 %
+more than 0.1); ``resolved=True`` keeps it, and then every number is exact for the flow.  The flow itself stands for
+N → ∞ at 1/ξ_train² = 1 + ε² (Eq. 37): simulated training of a finite set is another matter (ERRATA, rows 34, 37).
 
-What differs from the paper: Eq. 43 gives the whole weight Pr(ρ² < 1 − 1/ε²) a positive t_G, although about a third of
-it has none; it freezes w_⊥ on the fast path, which makes a tail to t = ∞ where the flow ends before t_a; it leaves
+What differs from the paper: Eq. 43 gives the whole weight Pr(ρ² < 1 − 1/ε²) a positive t_G, although about a third
+of it has none; it freezes w_⊥ on the fast path, which makes a tail to t = ∞ where the flow ends before t_a; it leaves
 out the middle part; and Eq. 47 has ε⁴ for ε².
 
 References: Žunkovič & Ilievski 2024, Eqs. 34–47; ERRATA, rows 34–47.
@@ -41,6 +41,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from grokphase._checks import FloatArray, generator, integer, real_array
+from grokphase.solvable._parameters import common_shape, full_shape, store_parameters
 from grokphase.solvable._tanh_sinh import integrate_unit
 from grokphase.solvable.two_mode_flow import (
     Branch,
@@ -51,7 +52,7 @@ from grokphase.solvable.two_mode_flow import (
     zero_times,
 )
 
-__all__ = ["TwoModeLaw"]
+__all__ = ["TwoModeLaw", "chi_density"]
 
 Quantity = Callable[[Rates, FloatArray], FloatArray]
 
@@ -60,6 +61,8 @@ _BLOCK = 512  # times integrated together: some 10⁶ nodes at the finest step
 _MOMENT_RTOL = 1e-9  # of the last refinement; the error is about its square
 _BISECTIONS = 60  # 2^−60 of the support
 _UNIT_RADIUS = 1.0  # the slow part begins at ρ = 1
+# Gauss-Legendre on (0, 1): error 1e-16 for a function that changes by a factor e
+_NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(6) + np.array([[1.0], [0.0]])) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +92,9 @@ class TwoModeLaw:
     --------
     >>> law = TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01)
     >>> print(*(round(float(x), 4) for x in (*law.atom, law.middle_weight, law.fast_weight, law.zero_weight)))
-    0.941 0.9098 0.0352 0.055 0.0192
+    0.941 0.9098 0.0352 0.055 0.0289
     >>> print(round(float(law.mean()), 4), round(float(law.resolve().mean()), 4))
+    0.8669 0.8612
     """
 
     dimension: int
@@ -104,7 +108,7 @@ class TwoModeLaw:
         if (gap == 1).any():
             raise ValueError(f"class_gap must be > 1, got {self.class_gap!r}: the balls touch, t_G is infinite")
         l2 = real_array("l2", self.l2, minimum=0.0)
-        _common_shape(class_gap=gap, l2=l2)
+        common_shape(class_gap=gap, l2=l2)
         if (l2 + 1 / (dimension + 2) >= gap**2).any():
             raise ValueError(
                 f"l2 must be < class_gap² − 1/(dimension + 2), got {self.l2!r}: "
@@ -113,9 +117,7 @@ class TwoModeLaw:
         if not isinstance(self.resolved, bool):
             raise ValueError(f"resolved must be True or False, got {self.resolved!r}")
         object.__setattr__(self, "dimension", dimension)
-        for name, array in (("class_gap", gap), ("l2", l2)):
-            array.flags.writeable = False
-            object.__setattr__(self, name, array if array.ndim else float(array))
+        store_parameters(self, class_gap=gap, l2=l2)
 
     def resolve(self) -> "TwoModeLaw":
         """The same law with the slow part spread out as it is in the flow."""
@@ -138,11 +140,14 @@ class TwoModeLaw:
     @property
     def middle_weight(self) -> FloatArray:
         """Pr(1 − 1/ε² < ρ² < 1)."""
-        return (self._chi2_cdf(np.ones_like(self._rates.gap)) - self.fast_weight)[()]
+        width = -np.expm1(-self._rates.log_contrast)[..., None]  # 1 − 1/G without cancellation at large ε
+        radius = self._rates.fast_end[..., None]
+        inside, _ = integrate_unit(lambda x, _: chi_density(radius + width * x, self.dimension - 1))
+        return (width[..., 0] * inside)[()]
 
     @property
     def zero_weight(self) -> FloatArray:
-        """Pr(t_G = 0), an atom at 0: no test error from the start."""
+        """Pr(t_G = 0), an atom at 0: no test error from the start on; of the slow part only if the law is resolved."""
         return self.cdf(0.0)
 
     # --- distribution ---
@@ -169,8 +174,35 @@ class TwoModeLaw:
         Examples
         --------
         >>> TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01).pdf([0.1, 0.5]).round(4)
+        array([0.2416, 0.01  ])
         """
         return self._evaluate(self._early_pdf, self._late_pdf, time, before=0.0, after=0.0)
+
+    def fast_pdf(self, time: ArrayLike) -> FloatArray:
+        """Density of t_G > 0 from the fast part alone: what Eq. 43 stands for, without freezing w_⊥.
+
+        Parameters
+        ----------
+        time
+            t, any shape that broadcasts with the parameters.
+
+        Returns
+        -------
+        density
+            Part of ``pdf``; integrates to Pr(ρ² < 1 − 1/ε², w₁(0) < ρ/√(ε²−1)), less than ``fast_weight`` because
+            some flows have t_G = 0.
+
+        Raises
+        ------
+        ValueError
+            If ``time`` is not real.
+
+        Examples
+        --------
+        >>> TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01).fast_pdf([0.1, 0.5]).round(4)
+        array([0.2413, 0.    ])
+        """
+        return self._evaluate(self._fast_pdf, None, time, before=0.0, after=0.0)
 
     def cdf(self, time: ArrayLike) -> FloatArray:
         """Probability of t_G ≤ t, atoms included; continuous from the right.
@@ -193,6 +225,7 @@ class TwoModeLaw:
         Examples
         --------
         >>> TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01).cdf([0.0, 0.1, 1.0]).round(4)
+        array([0.0289, 0.0506, 1.    ])
         """
         return self._evaluate(self._early_cdf, self._late_cdf, time, before=0.0, after=1.0)
 
@@ -216,6 +249,7 @@ class TwoModeLaw:
         Examples
         --------
         >>> TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01).sf([0.0, 0.1, 1.0]).round(4)
+        array([0.9711, 0.9494, 0.    ])
         """
         return self._evaluate(self._early_sf, self._late_sf, time, before=1.0, after=0.0)
 
@@ -239,10 +273,11 @@ class TwoModeLaw:
         Examples
         --------
         >>> TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01).resolve().ppf([0.01, 0.05, 0.5]).round(4)
+        array([0.   , 0.088, 0.941])
         """
         wanted = real_array("probability", probability, minimum=0.0, maximum=1.0)
         end = self._end
-        _common_shape(probability=wanted, parameters=end)
+        common_shape(probability=wanted, parameters=end)
         high = np.broadcast_to(end, np.broadcast_shapes(wanted.shape, end.shape)).copy()
         low = np.zeros_like(high)
         for _ in range(_BISECTIONS):
@@ -252,20 +287,22 @@ class TwoModeLaw:
         return np.where(self.zero_weight >= wanted, 0.0, high)[()]
 
     def mean(self) -> FloatArray:
-        """Expectation of t_G, atoms included: the integral of ``sf``."""
-        return self._moment(1)[()]
+        """Expectation of t_G, atoms included."""
+        shift, _ = self._about_peak()
+        return (self._rates.peak_time + shift)[()]
 
     def std(self) -> FloatArray:
         """Standard deviation of t_G, atoms included."""
-        return np.sqrt(np.maximum(self._moment(2) - self._moment(1) ** 2, 0.0))[()]
+        shift, square = self._about_peak()
+        return np.sqrt(square - shift**2)[()]
 
-    def rvs(self, size: int | tuple[int, ...] = (), rng: np.random.Generator | int | None = None) -> FloatArray:
+    def rvs(self, size: int | tuple[int, ...] | None, rng: np.random.Generator | int) -> FloatArray:
         """Grokking times of random initial weights, each from its own flow.
 
         Parameters
         ----------
         size
-            Shape of the result; must broadcast with the parameters to itself.
+            Shape of the result; it must end in the shape of the parameters.  None: that shape.
         rng
             Generator or seed.
 
@@ -276,16 +313,16 @@ class TwoModeLaw:
         Raises
         ------
         ValueError
-            If ``size`` is not a shape, does not contain the parameters' shape, or ``rng`` is neither a generator nor
-            a seed.
+            If ``size`` is not such a shape, or ``rng`` is neither a generator nor a seed.
 
         Examples
         --------
         >>> TwoModeLaw(dimension=5, class_gap=2.0, l2=0.01).rvs(4, rng=1).round(4)
+        array([0.941, 0.941, 0.941, 0.941])
         """
         generator_ = generator("rng", rng)
         rates = self._rates
-        shape = _shape(size, rates.gap.shape)
+        shape = full_shape(size, rates.gap.shape)
         across = np.sqrt(generator_.chisquare(self.dimension - 1, shape))
         along = generator_.standard_normal(shape)
         train, test = zero_times(rates, along, across)
@@ -306,49 +343,56 @@ class TwoModeLaw:
         return 0.0 if self.resolved else float(self._chi_sf(np.asarray(_UNIT_RADIUS)))
 
     @property
-    def _cap(self) -> float:
+    def _cap(self) -> FloatArray:
         """Largest ρ that the branches have to cover."""
-        return np.inf if self.resolved else _UNIT_RADIUS
+        return np.asarray(np.inf if self.resolved else _UNIT_RADIUS)
 
     @property
     def _end(self) -> FloatArray:
         """End of the support, or of what shows of it."""
         return late_end(self._rates) if self.resolved else self._rates.peak_time
 
-    def _evaluate(self, early: Quantity, late: Quantity, time: ArrayLike, *, before: float, after: float) -> FloatArray:
-        """``early`` for 0 ≤ t < t_a, ``late`` from there on unless all that is an atom; both get columns of times."""
+    def _evaluate(
+        self, early: Quantity, late: Quantity | None, time: ArrayLike, *, before: float, after: float
+    ) -> FloatArray:
+        """``early`` for 0 ≤ t < t_a, ``late`` from there to the end of the support; both get columns of times."""
         t = real_array("time", time, infinite=True)
-        _common_shape(time=t, parameters=self._rates.gap)
+        common_shape(time=t, parameters=self._rates.gap)
         t, gap, slow, end = np.broadcast_arrays(t, self._rates.gap, self._rates.slow, self._end)
         peak = Rates(gap, slow, self.dimension).peak_time
         result = np.where(t < 0, before, after)
         for quantity, chosen in ((early, (t >= 0) & (t < peak)), (late, (t >= peak) & (t < end))):
-            columns = (array[chosen][:, None] for array in (gap, slow, t))
-            result[chosen] = _in_blocks(
-                lambda gap, slow, t, f=quantity: f(Rates(gap, slow, self.dimension), t), *columns
-            )
+            if quantity is not None:
+                columns = (array[chosen][:, None] for array in (gap, slow, t))
+                result[chosen] = _in_blocks(quantity, self.dimension, *columns)
         return result[()]
 
     def _early_pdf(self, rates: Rates, time: FloatArray) -> FloatArray:
         branches, _, _ = early_branches(rates, time, self._cap)
-        return sum(self._flux(branch) for branch in branches)
+        return _total(self._flux, branches)
+
+    def _fast_pdf(self, rates: Rates, time: FloatArray) -> FloatArray:
+        branches, _, _ = early_branches(rates, time, rates.fast_end)
+        return _total(self._flux, branches)
 
     def _late_pdf(self, rates: Rates, time: FloatArray) -> FloatArray:
-        return sum(self._flux(branch) for branch in late_branches(rates, _past_peak(rates, time)))
+        return _total(self._flux, late_branches(rates, _past_peak(rates, time)))
 
     def _early_sf(self, rates: Rates, time: FloatArray) -> FloatArray:
+        if not self.resolved:
+            return 1 - self._early_cdf(rates, time)  # at least the atom: nothing cancels
         branches, _, _ = early_branches(rates, time, self._cap)
-        return self._atom_weight + sum(self._mass(branch) for branch in branches)
+        return _total(self._mass, branches)
 
     def _late_sf(self, rates: Rates, time: FloatArray) -> FloatArray:
-        return sum(self._mass(branch) for branch in late_branches(rates, _past_peak(rates, time)))
+        return _total(self._mass, late_branches(rates, _past_peak(rates, time)))
 
     def _early_cdf(self, rates: Rates, time: FloatArray) -> FloatArray:
         branches, left, right = early_branches(rates, time, self._cap)
-        below = sum(_over(branch, lambda d, branch=branch: self._chi_cdf(branch.low(d)[0])) for branch in branches)
+        below = _total(self._mass_below, branches)
         # Beyond the branches every ρ < cap has t_G ≤ t; with cap = ∞ there is no beyond.
         outside = special.ndtr(left) + special.ndtr(-right)
-        return below + (self._chi_cdf(np.asarray(self._cap)) * outside)[:, 0]
+        return below + (self._chi_cdf(self._cap) * outside)[:, 0]
 
     def _late_cdf(self, rates: Rates, time: FloatArray) -> FloatArray:
         return 1 - self._late_sf(rates, time)
@@ -358,41 +402,66 @@ class TwoModeLaw:
 
         def density(d: FloatArray) -> FloatArray:
             low, speed = branch.low(d)
-            leaving = self._chi_pdf(low) * speed
+            leaving = chi_density(low, self.dimension - 1) * speed
             if branch.high is None:
                 return leaving
             high, speed = branch.high(d)
-            return leaving - self._chi_pdf(high) * speed
+            return leaving - chi_density(high, self.dimension - 1) * speed
 
-        return _over(branch, density)
+        return branch.average(density)
 
     def _mass(self, branch: Branch) -> FloatArray:
-        """Probability of the intervals of ρ, up to the cap if they have no upper end."""
+        """Probability of the intervals of ρ."""
 
         def inside(d: FloatArray) -> FloatArray:
-            high = np.asarray(self._cap) if branch.high is None else branch.high(d)[0]
-            return np.maximum(self._chi_sf(branch.low(d)[0]) - self._chi_sf(high), 0.0)
+            low, _ = branch.low(d)
+            return self._chi_sf(low) if branch.width is None else self._between(low, branch.width(d))
 
-        return _over(branch, inside)
+        return branch.average(inside)
 
-    def _moment(self, power: int) -> FloatArray:
-        """E[t_G^power] = ∫ power·t^{power−1} Pr(t_G > t) dt, split where the survival function bends or jumps."""
+    def _between(self, low: FloatArray, width: FloatArray) -> FloatArray:
+        """Probability of low < ρ < low e^width, also where the two are all but equal."""
+        freedom, width = self.dimension - 1, np.maximum(width, 0.0)
+        probability = np.empty_like(low)
+        narrow = width * (freedom + low**2) < 1  # the density of ln ρ changes by less than a factor e
+        wide = low[~narrow]
+        probability[~narrow] = self._chi_sf(wide) - self._chi_sf(wide * np.exp(width[~narrow]))
+        radius = low[narrow, None] * np.exp(width[narrow, None] * _NODES)
+        probability[narrow] = width[narrow] * ((radius * chi_density(radius, freedom)) @ _WEIGHTS)
+        return probability
+
+    def _mass_below(self, branch: Branch) -> FloatArray:
+        """Probability of the ρ below the intervals."""
+        return branch.average(lambda d: self._chi_cdf(branch.low(d)[0]))
+
+    def _about_peak(self) -> tuple[FloatArray, FloatArray]:
+        """E[t_G − t_a] and E[(t_G − t_a)²], integrals of cdf before t_a and of sf after it, split at their bends."""
         rates = self._rates
-        turn = np.minimum(rates.peak_time + np.log(rates.widest) / rates.slow, self._end)
-        edges = (np.zeros_like(rates.gap), rates.peak_time, turn, self._end)
-        total = np.zeros_like(rates.gap)
-        law = replace(self, class_gap=rates.gap[..., None], l2=np.broadcast_to(self.l2, rates.gap.shape)[..., None])
-        for start, stop in pairwise(edges):
-            length = np.maximum(stop - start, 0.0)
+        peak, bend = rates.peak_time, np.log(rates.widest) / rates.slow
+        before = (np.zeros_like(peak), np.maximum(peak - bend, 0.0), peak)
+        after = (peak, np.minimum(peak + bend, self._end), self._end)
+        law = replace(self, class_gap=rates.gap[..., None], l2=np.broadcast_to(self.l2, peak.shape)[..., None])
+        early, late = np.zeros((2, 2, *peak.shape))
+        for start, stop in pairwise(before):
+            early = early + self._stretch(law.cdf, start, stop - start, early)
+        for start, stop in pairwise(after):
+            late = late + self._stretch(law.sf, start, np.maximum(stop - start, 0.0), early)
+        return late[0] - early[0], late[1] + early[1]
 
-            def integrand(
-                x: FloatArray, _: FloatArray, start: FloatArray = start, length: FloatArray = length
-            ) -> FloatArray:
-                time = start[..., None] + length[..., None] * x
-                return power * time ** (power - 1) * law.sf(time)
+    def _stretch(
+        self, probability: Callable[[FloatArray], FloatArray], start: FloatArray, length: FloatArray, scale: FloatArray
+    ) -> FloatArray:
+        """Integrals of the probability and of 2|t − t_a| times it over a stretch of time; what matters is ``scale``."""
+        if not length.any():
+            return np.zeros((2, *length.shape))
+        start, length, peak = start[..., None], length[..., None], self._rates.peak_time[..., None]
 
-            total = total + length * integrate_unit(integrand, rtol=_MOMENT_RTOL)[0]
-        return total
+        def integrand(x: FloatArray, _: FloatArray) -> FloatArray:
+            time = start + length * x
+            values = length * probability(time)
+            return np.stack([values, 2 * np.abs(time - peak) * values])
+
+        return integrate_unit(integrand, rtol=_MOMENT_RTOL, atol=_MOMENT_RTOL * scale)[0]
 
     def _chi2_cdf(self, square: FloatArray) -> FloatArray:
         return special.gammainc((self.dimension - 1) / 2, square / 2)
@@ -403,22 +472,17 @@ class TwoModeLaw:
     def _chi_sf(self, radius: FloatArray) -> FloatArray:
         return special.gammaincc((self.dimension - 1) / 2, radius**2 / 2)
 
-    def _chi_pdf(self, radius: FloatArray) -> FloatArray:
-        """Density of ρ."""
-        half = (self.dimension - 1) / 2
-        norm = (half - 1) * np.log(2) + special.gammaln(half)
-        return np.exp(special.xlogy(self.dimension - 2, radius) - radius**2 / 2 - norm)
+
+def chi_density(radius: FloatArray, freedom: int) -> FloatArray:
+    """Density of the length of ``freedom`` standard normal variables."""
+    half = freedom / 2
+    norm = (half - 1) * np.log(2) + special.gammaln(half)
+    return np.exp(special.xlogy(freedom - 1, radius) - radius**2 / 2 - norm)
 
 
-def _over(branch: Branch, weight: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    """Gaussian average of ``weight`` over the stretch of w₁(0)."""
-
-    def integrand(x: FloatArray, _: FloatArray) -> FloatArray:
-        d = branch.length * x
-        return np.exp(-((branch.start + branch.direction * d) ** 2) / 2) * weight(d)
-
-    integral, _ = integrate_unit(integrand)
-    return branch.length[:, 0] / np.sqrt(2 * np.pi) * integral
+def _total(quantity: Callable[[Branch], FloatArray], branches: list[Branch]) -> FloatArray:
+    """Sum over the branches, one number for each time."""
+    return np.sum([quantity(branch) for branch in branches], axis=0)
 
 
 def _past_peak(rates: Rates, time: FloatArray) -> FloatArray:
@@ -426,32 +490,10 @@ def _past_peak(rates: Rates, time: FloatArray) -> FloatArray:
     return np.maximum(time, np.nextafter(rates.peak_time, np.inf))
 
 
-def _in_blocks(function: Callable[..., FloatArray], *columns: FloatArray) -> FloatArray:
+def _in_blocks(quantity: Quantity, dimension: int, gap: FloatArray, slow: FloatArray, time: FloatArray) -> FloatArray:
     """Values of shape (n,) for columns of shape (n, 1), a bounded number of rows at a time."""
-    values = np.empty(len(columns[0]))
+    values = np.empty(len(time))
     for start in range(0, len(values), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        values[rows] = function(*(column[rows] for column in columns))
+        values[rows] = quantity(Rates(gap[rows], slow[rows], dimension), time[rows])
     return values
-
-
-def _common_shape(**arrays: FloatArray) -> tuple[int, ...]:
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
-    try:
-        return np.broadcast_shapes(*shapes.values())
-    except ValueError:
-        listing = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{' and '.join(shapes)} must have shapes that broadcast, got {listing}") from None
-
-
-def _shape(size: int | tuple[int, ...], parameters: tuple[int, ...]) -> tuple[int, ...]:
-    """``size`` as a shape that can hold one draw for each parameter."""
-    sizes = size if isinstance(size, tuple | list) else (size,)
-    shape = tuple(integer("size", n) for n in sizes)
-    try:
-        fits = np.broadcast_shapes(shape, parameters) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"size must end in the parameters' shape {parameters}, got {shape}")
-    return shape

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grokphase._checks import FloatArray
+from grokphase.solvable._tanh_sinh import integrate_unit
 
 __all__ = ["Branch", "Rates", "early_branches", "last_time", "late_branches", "late_end", "zero_times"]
 
@@ -64,6 +65,11 @@ class Rates(NamedTuple):
         return self.log_contrast / self.slow
 
     @property
+    def fast_end(self) -> FloatArray:
+        """Largest |w_⊥(0)| for which the test error vanishes while w₁ relaxes, 1/G (Eq. 40)."""
+        return np.exp(-self.log_contrast)
+
+    @property
     def widest(self) -> FloatArray:
         """Largest |w_⊥| at which a flow can cross the training cone for good, κ/(κ−1)."""
         return self.fast / (self.fast - self.slow)
@@ -77,7 +83,8 @@ class Rates(NamedTuple):
 class Branch(NamedTuple):
     """A stretch of w₁(0) = start + direction·d, 0 ≤ d ≤ length, on which t_G > t for low(d) < ρ < high(d).
 
-    ``low`` and ``high`` map d to the radius and its derivative in t; ``high`` is None for no upper limit.
+    ``low`` and ``high`` map d to the radius and its derivative in t, ``width`` to ln(high/low), free of cancellation;
+    the last two are None for no upper limit.
     """
 
     start: FloatArray
@@ -85,6 +92,17 @@ class Branch(NamedTuple):
     direction: int
     low: Radius
     high: Radius | None = None
+    width: Callable[[FloatArray], FloatArray] | None = None
+
+    def average(self, weight: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """Integral of a function of d over the stretch with the density of w₁(0), one number for each row."""
+
+        def integrand(x: FloatArray, _: FloatArray) -> FloatArray:
+            d = self.length * x
+            return np.exp(-((self.start + self.direction * d) ** 2) / 2) * weight(d)
+
+        integral, _ = integrate_unit(integrand)
+        return self.length[:, 0] / np.sqrt(2 * np.pi) * integral
 
 
 # --- one initial condition ---
@@ -166,8 +184,8 @@ def _crossing(rates: Rates, time: FloatArray) -> _Crossing:
     return _Crossing(decay, 1 + excess, excess, radius, missing, speed)
 
 
-def early_branches(rates: Rates, time: FloatArray, cap: float) -> tuple[list[Branch], FloatArray, FloatArray]:
-    """Where t_G > t with ρ < cap (1 or ∞) for 0 ≤ t < t_a, and the ends (left, right) of w₁(0).
+def early_branches(rates: Rates, time: FloatArray, cap: FloatArray) -> tuple[list[Branch], FloatArray, FloatArray]:
+    """Where t_G > t with ρ < cap ≤ 1, or cap = ∞, for 0 ≤ t < t_a, and the ends (left, right) of w₁(0).
 
     From left to right in w₁(0): flows that cross the training cone after the start (``falling``), flows inside
     it whose test error vanishes at t (``rising``), flows that never have test error (``settled``).
@@ -177,11 +195,12 @@ def early_branches(rates: Rates, time: FloatArray, cap: float) -> tuple[list[Bra
     corner = at.radius / gap  # w₁ where the training cone is reached at the start
     turn = (at.missing + 1 / ((kappa - 1) * at.decay)) / gap  # length of ``rising``
     to_left, to_right = np.full_like(time, np.inf), np.full_like(time, np.inf)
-    if np.isfinite(cap):
-        to_left = _at_unit_radius_falling(at, gap, kappa)
-        lifted = np.log(at.contrast / rates.widest)
+    if np.isfinite(cap).all():
+        to_left = np.maximum(_where_falling_ends(at, gap, kappa, cap), 0.0)
+        room = np.maximum(cap - 1 + at.missing, 0.0)  # cap − R
+        lifted = np.log(cap * at.contrast / rates.widest)
         settled = np.expm1(np.maximum(kappa * lifted, 0.0)) / ((kappa - 1) * gap * at.decay)
-        to_right = np.where(lifted <= 0, at.contrast * at.missing / (gap * at.decay), turn + settled)
+        to_right = np.where(lifted <= 0, at.contrast * room / (gap * at.decay), turn + settled)
 
     def falling(d: FloatArray) -> tuple[FloatArray, FloatArray]:
         stretch = np.exp(np.log1p(gap * d / at.missing) / kappa)
@@ -205,11 +224,11 @@ def early_branches(rates: Rates, time: FloatArray, cap: float) -> tuple[list[Bra
     return branches, corner - to_left, corner + to_right
 
 
-def _at_unit_radius_falling(at: _Crossing, gap: FloatArray, kappa: FloatArray) -> FloatArray:
-    """Distance d at which ``falling`` reaches ρ = 1: (1 − R)(R^{−κ} − 1)/ε."""
+def _where_falling_ends(at: _Crossing, gap: FloatArray, kappa: FloatArray, cap: FloatArray) -> FloatArray:
+    """Distance d at which ``falling`` reaches ρ = cap: (1 − R)((cap/R)^κ − 1)/ε."""
     with np.errstate(divide="ignore"):
         log_radius = np.where(at.missing < 0.5, np.log1p(-np.minimum(at.missing, 0.5)), np.log(at.radius))
-    return at.missing * np.expm1(np.minimum(-kappa * log_radius, 700.0)) / gap
+    return at.missing * np.expm1(np.minimum(kappa * (np.log(cap) - log_radius), 700.0)) / gap
 
 
 def late_branches(rates: Rates, time: FloatArray) -> list[Branch]:
@@ -219,16 +238,20 @@ def late_branches(rates: Rates, time: FloatArray) -> list[Branch]:
     """
     at = _crossing(rates, time)
     gap, fast, slow, kappa = rates.gap, rates.fast, rates.slow, rates.ratio
+    log_contrast = slow * (rates.peak_time - time)
     touching = at.radius >= rates.widest
-    radius = np.where(touching, rates.widest, at.radius)
-    excess = np.where(touching, rates.widest - 1, -at.missing)  # R − 1
+    excess = np.where(touching, 1 / (kappa - 1), -at.missing)  # R − 1
+    radius, log_radius = 1 + excess, np.log1p(excess)
     spread = np.where(touching, 0.0, at.speed * (excess - radius / kappa) / (radius * excess))
     # Everything in y = εw₁(0) − 1, whose logarithm spans many decades.
     turn = 1 / ((kappa - 1) * at.decay)
     first = np.where(touching, turn * np.exp(kappa * (_log_tip(rates) - rates.log_contrast)), excess)
 
+    def log_high(y: FloatArray) -> FloatArray:
+        return log_radius + np.log(y / excess) / kappa
+
     def highest(y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        high = radius * np.exp(np.log(y / excess) / kappa)
+        high = np.exp(log_high(y))
         return high, high * spread
 
     def rising(d: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -236,16 +259,25 @@ def late_branches(rates: Rates, time: FloatArray) -> list[Branch]:
         low = (1 + at.decay * y) / at.contrast
         return low, slow * low - fast * at.decay * y / at.contrast
 
+    def rising_width(d: FloatArray) -> FloatArray:
+        y = first + gap * d
+        return log_high(y) - (np.log1p(at.decay * y) - log_contrast)
+
+    def log_settled(d: FloatArray) -> FloatArray:
+        return np.log1p(1 / (kappa - 1)) - log_contrast + np.log1p((kappa - 1) * gap * at.decay * d) / kappa
+
     def settled(d: FloatArray) -> tuple[FloatArray, FloatArray]:
-        lift = np.log1p((kappa - 1) * gap * at.decay * d) / kappa
-        low = rates.widest / at.contrast * np.exp(lift)
+        low = np.exp(log_settled(d))
         return low, np.zeros_like(low)
 
+    def settled_width(d: FloatArray) -> FloatArray:
+        return log_high(turn + gap * d) - log_settled(d)
+
     length = np.maximum(rates.reach - (1 + first) / gap, _BEYOND)
-    middle = np.maximum(turn - first, 0.0) / gap
+    middle = np.minimum(np.maximum(turn - first, 0.0) / gap, length)
     return [
-        Branch((1 + first) / gap, np.minimum(length, middle), 1, rising, lambda d: highest(first + gap * d)),
-        Branch((1 + turn) / gap, np.maximum(length - middle, 0.0), 1, settled, lambda d: highest(turn + gap * d)),
+        Branch((1 + first) / gap, middle, 1, rising, lambda d: highest(first + gap * d), rising_width),
+        Branch((1 + turn) / gap, length - middle, 1, settled, lambda d: highest(turn + gap * d), settled_width),
     ]
 
 
