@@ -1,0 +1,291 @@
+r"""Exponent ν of the mean test error before it becomes zero, E ∝ (t_ε − t)^ν, with an interval that is meant.
+
+Object.  The mean error of the runs, aligned at the first zero record, is fitted with a power law and a correction,
+E = A s^ν e^{cs} (:mod:`grokphase.transition._scaling_law`, which averages over where between two records the zero
+lies, and fits how far the zero of the recorded error is from the law's own where errors are counted).
+
+Interval.  Three parts.
+
+- *Runs.*  Bootstrap over runs, whole records at a time; the percentiles are taken further out so that they cover as
+  Student's t does (expanded percentiles).
+- *Oscillations.*  Whatever the residuals show beyond the scatter of the runs is taken for one oscillation in ln s,
+  of any period up to half the window; the largest change of ν that such an oscillation can make is added on both
+  sides.
+- *Curvature.*  The next correction, −(cs)²/2 in the logarithm, is left out of the fit; its effect on ν is added.
+
+Window.  The near end is the first record before the zero, or where the mean error is ten grains (errors that are
+counted).  The far end is tried in steps of 0.1 decades.  The one with the narrowest interval balances scatter and
+bias; the fit uses a far end 0.6 decades nearer, where the bias is small beside the scatter.  All are reported
+(``plateau``).
+
+Refusals.  :class:`ShortScalingWindow`, with the fit in it, if the window spans less than ``min_decades``, too few
+runs cover it, errors at its near end are a few counts, all runs reach zero between the same two records, the
+correction is not small at the far end, or the transition is not shown to be continuous
+(:mod:`grokphase.transition.order`): a jump is not an exponent of 0.
+
+Approximate: coverage is asymptotic in the number of runs; simulations give 93 to 99% for a 95% interval with 40
+runs.  An oscillation whose period exceeds half the window looks like another exponent and is not seen.  Runs with
+different exponents have no common one: the mean tends to the smallest.
+
+References: Žunkovič & Ilievski 2024, Figs. 15, 19 and 24.  T. C. Hesterberg, Am. Stat. 69 (2015) 371-386 (expanded
+percentiles).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from grokphase._checks import FloatArray
+from grokphase.transition._scaling_law import BinnedErrors, Records, ScalingLaw
+
+__all__ = [
+    "FEWEST_RUNS",
+    "ExponentFit",
+    "Plateau",
+    "ShortScalingWindow",
+    "Window",
+    "choose_window",
+    "fit_exponent",
+    "reason_to_refuse",
+]
+
+FEWEST_RUNS = 8
+"""Fewest runs whose scatter is worth an interval."""
+
+_STEP = 0.1  # decades between the far ends that are tried
+_NEARER = 6  # steps from the narrowest interval to the fit
+_GRAINS = 10.0  # of mean error at the near end
+_TOLERANCES = 3.0  # of mean error at the near end
+_LARGEST_CORRECTION = 0.5  # |c| at the far end, beyond its standard error
+_SAME_RECORDS = 3  # zero records must be spread over so many
+_OSCILLATIONS = 40  # periods that are tried
+_SMALLEST_SHARE = 1e-6  # of singular values
+
+
+class Plateau(NamedTuple):
+    """Exponent against the far end of the window, each of shape (window,); the intervals are two standard errors."""
+
+    far: FloatArray
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class ExponentFit:
+    """Exponent with its interval; see :meth:`Transition.exponent`."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    window: tuple[float, float]
+    goodness: float
+    misfit: float
+    systematic: float
+    correction: float
+    shift: float
+    runs: int
+    plateau: Plateau
+
+    @property
+    def decades(self) -> float:
+        """Decades of distance to the transition that the window spans."""
+        return float(np.log10(self.window[1] / self.window[0]))
+
+
+class ShortScalingWindow(ValueError):  # noqa: N818 - it is a refusal: nothing went wrong
+    """The records do not carry an exponent; the fit so far is in ``fit`` (None if not even that was possible)."""
+
+    def __init__(self, reason: str, fit: ExponentFit | None = None) -> None:
+        self.fit = fit
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One window, its best fit and what is needed for errors."""
+
+    bins: BinnedErrors
+    law: ScalingLaw
+    parameters: FloatArray
+    jump: bool = False
+
+    @classmethod
+    def fitted(cls, bins: BinnedErrors, tolerance: float, granularity: float, *, jump: bool = False) -> "Window":
+        law = ScalingLaw(bins, tolerance / bins.scale, granularity / bins.scale, jump=jump)
+        return cls(bins, law, law.fit(bins.log_mean), jump)
+
+    def of(self, name: str) -> float:
+        """One of the parameters."""
+        return float(self.parameters[self.law.place[name]])
+
+    def errors(self, name: str) -> tuple[float, float]:
+        """Standard error of a parameter from the scatter of the runs, and its systematic error."""
+        slope = self.law.slope(self.parameters)
+        solve = np.linalg.pinv(slope, rcond=_SMALLEST_SHARE)
+        gain = solve[self.law.place[name]]
+        stderr = float(np.sqrt(max(gain @ self.bins.scatter @ gain, 0.0)))
+        rest = np.eye(len(slope)) - slope @ solve
+        residual = self.residual
+        excess = residual @ residual - np.trace(rest @ self.bins.scatter @ rest.T)
+        oscillation = self._worst_oscillation(gain, rest) * np.sqrt(max(float(excess), 0.0))
+        next_order = np.exp(2 * self.bins.log_distance) * self.law.vanishing_share(self.parameters)
+        its_gain = solve[self.law.place["correction"]]
+        correction = abs(self.of("correction")) + np.sqrt(max(its_gain @ self.bins.scatter @ its_gain, 0.0))
+        curvature = abs(gain @ next_order) * correction**2 / 2
+        return stderr, float(oscillation + curvature)
+
+    @property
+    def residual(self) -> FloatArray:
+        """Logarithms of mean errors minus the fit, shape (bin,)."""
+        return self.bins.log_mean - self.law.log_error(self.parameters[None])[0]
+
+    def _worst_oscillation(self, gain: FloatArray, rest: FloatArray) -> float:
+        """Largest change of a parameter by an oscillation that leaves a residual of norm 1."""
+        log_distance = self.bins.log_distance
+        span = float(np.ptp(log_distance))
+        shortest = 2 * span / (log_distance.size - 1)
+        worst = 0.0
+        for period in np.geomspace(shortest, max(span / 2, shortest), _OSCILLATIONS):
+            phase = 2 * np.pi * log_distance / period
+            wave = np.stack([np.cos(phase), np.sin(phase)], axis=1)
+            change, left = gain @ wave, rest @ wave
+            # The phase is free: maximise (change·p)²/|left p|² over p.
+            worst = max(worst, float(change @ np.linalg.pinv(left.T @ left, rcond=_SMALLEST_SHARE) @ change))
+        return worst**0.5
+
+    def goodness(self) -> float:
+        """p-value of the residuals given the scatter of the runs (Hotelling); 1 if nothing is left to test."""
+        slope = self.law.slope(self.parameters)
+        rest = np.eye(len(slope)) - slope @ np.linalg.pinv(slope, rcond=_SMALLEST_SHARE)
+        runs, freedom = len(self.bins.errors), len(slope) - slope.shape[1]
+        if freedom < 1 or runs <= freedom:
+            return 1.0
+        covariance = rest @ self.bins.scatter @ rest.T
+        size = float(np.trace(covariance))
+        if size <= np.finfo(float).eps ** 2:  # records without any scatter
+            return float(np.abs(self.residual).max() < np.finfo(float).eps ** 0.5)
+        squared = self.residual @ np.linalg.pinv(covariance, rcond=_SMALLEST_SHARE, hermitian=True) @ self.residual
+        return float(stats.f.sf(squared * (runs - freedom) / (freedom * (runs - 1)), freedom, runs - freedom))
+
+    def interval(self, name: str, confidence: float, replicates: int, seed: int) -> tuple[float, float]:
+        """Bootstrap interval of a parameter, widened by its systematic error."""
+        runs = len(self.bins.errors)
+        found = self.law.refit(self.bins.bootstrap(replicates, seed), self.parameters)[:, self.law.place[name]]
+        tail = stats.norm.sf(np.sqrt(runs / (runs - 1)) * stats.t.isf((1 - confidence) / 2, runs - 1))
+        low, high = np.quantile(found, [tail, 1 - tail])
+        systematic = self.errors(name)[1]
+        return float(low - systematic), float(high + systematic)
+
+
+def choose_window(
+    records: Records,
+    tolerance: float,
+    window: tuple[float, float] | None,
+    min_decades: float,
+) -> tuple[Window, Plateau]:
+    """Window of the fit and the scan it was chosen from; raises :class:`ShortScalingWindow` if there is none."""
+    runs = records.step.size
+    if runs < 2:
+        raise ShortScalingWindow(
+            f"an exponent needs at least {FEWEST_RUNS} runs that reach zero test error, got {runs}"
+        )
+    granularity = records.granularity
+    near, furthest = _ends(records, max(_GRAINS * granularity, _TOLERANCES * tolerance))
+    if 10 * granularity < 1e-4 * records.mean_error(near):
+        granularity = 0.0  # far below what any record in the window can resolve
+    if window is not None:
+        near, furthest = window
+    number = int(np.floor((np.log10(furthest / near) - min_decades) / _STEP + 1e-9)) + 1 if furthest > near else 0
+    if window is not None or number < 1:
+        ends = np.array([furthest]) if furthest > near else np.zeros(0)
+    else:
+        ends = near * 10 ** (min_decades + _STEP * np.arange(number))
+    candidates = []
+    for far in ends:
+        bins = records.binned(near, float(far))
+        if bins is not None and bins.errors.shape[1] > 3 + (granularity > 0):
+            candidates.append(Window.fitted(bins, tolerance, granularity))
+    if not candidates:
+        raise ShortScalingWindow(
+            f"the records before zero test error reach from {near:g} to {furthest:g}, too few of them for a fit: "
+            "record the error more often"
+        )
+    errors = np.array([candidate.errors("exponent") for candidate in candidates])
+    values = np.array([candidate.of("exponent") for candidate in candidates])
+    width = 2 * errors[:, 0] + errors[:, 1]
+    plateau = Plateau(
+        np.array([candidate.bins.far for candidate in candidates]), values, values - width, values + width
+    )
+    enough = np.array([len(candidate.bins.errors) >= FEWEST_RUNS for candidate in candidates])
+    narrowest = int(np.where(enough, width, np.inf).argmin()) if enough.any() else 0
+    return candidates[max(narrowest - _NEARER, 0) if window is None else 0], plateau
+
+
+def _ends(records: Records, smallest_error: float) -> tuple[float, float]:
+    """Nearest and furthest distance a window may have."""
+    near = float(records.step.max())
+    furthest = float(np.quantile(records.furthest, 0.1))
+    grid = near * 10 ** np.arange(0, max(np.log10(furthest / near), 0.0), _STEP / 2) if furthest > near else np.zeros(0)
+    for distance in grid:
+        if records.mean_error(float(distance)) >= smallest_error:
+            return float(distance), furthest
+    return near, furthest
+
+
+def fit_exponent(
+    chosen: Window, plateau: Plateau, records: Records, confidence: float, replicates: int, seed: int
+) -> ExponentFit:
+    """Exponent in a chosen window with its interval."""
+    bins, runs = chosen.bins, len(chosen.bins.errors)
+    systematic = chosen.errors("exponent")[1]
+    low, high = 0.0, np.inf  # what two or three runs say
+    if runs >= FEWEST_RUNS:
+        low, high = chosen.interval("exponent", confidence, replicates, seed)
+    shift = 0.0
+    if "shift" in chosen.law.place:
+        shift = chosen.of("shift") * records.granularity
+    return ExponentFit(
+        value=chosen.of("exponent"),
+        low=low,
+        high=high,
+        confidence=confidence,
+        window=(bins.near, bins.far),
+        goodness=chosen.goodness(),
+        misfit=float(np.sqrt(np.mean(chosen.residual**2))),
+        systematic=systematic,
+        correction=chosen.of("correction"),
+        shift=shift,
+        runs=runs,
+        plateau=plateau,
+    )
+
+
+def reason_to_refuse(fit: ExponentFit, chosen: Window, records: Records, min_decades: float) -> str | None:
+    """Why a fit cannot be trusted, and what would help; None if it can."""
+    if fit.runs < FEWEST_RUNS:
+        return f"an exponent needs at least {FEWEST_RUNS} runs that cover the window, got {fit.runs}"
+    if fit.decades < min_decades * (1 - 1e-9):
+        return (
+            f"the window spans {fit.decades:.2f} decades, an exponent needs {min_decades:.2f}: record the error more "
+            f"often near its zero, or pass min_decades={fit.decades:.2f} to accept this fit"
+        )
+    if chosen.bins.scale < _GRAINS * records.granularity:
+        return (
+            f"the mean error at the near end, {chosen.bins.scale:.2g}, is not {_GRAINS:g} times the smallest that is "
+            f"told from zero, {records.granularity:.2g}: test on more inputs, or begin the window further away"
+        )
+    if np.unique(records.zero).size < _SAME_RECORDS:
+        return (
+            "all runs reach zero test error at the same records, so that its time between them is unknown: record the "
+            "error more often"
+        )
+    if abs(fit.correction) - chosen.errors("correction")[0] > _LARGEST_CORRECTION:
+        return (
+            f"no power law within {fit.window[1]:g} of the transition: at that distance the error is "
+            f"{np.exp(fit.correction):.2g} times what the power law near the transition says; record more often"
+        )
+    return None
