@@ -10,7 +10,10 @@ from grokphase.experiments._framework import SCALES, Comparison, Experiment, Sca
 
 __all__ = ["NAMES", "SCALES", "Comparison", "Experiment", "Scale", "load"]
 
-NAMES = ("fig03", "fig04", "fig05", "fig07", "fig08", "fig09")
+NAMES = (
+    *("fig03", "fig04", "fig05", "fig07", "fig08", "fig09", "claims"),
+    *("fig10", "fig12", "fig13", "fig14", "fig15", "fig16", "fig17", "atlas"),
+)
 
 
 def load(name: str) -> Experiment:

@@ -1,5 +1,6 @@
 """The one style of all figures: column width, colour-blind-safe, readable in print and on a screen."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "MUTED",
     "colour",
     "legend_below",
+    "legend_on_top",
     "panel_title",
     "panels",
     "published_panels",
@@ -28,7 +30,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MUTED = "#8a8a8a"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
-_RC = {
+_RC: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -81,6 +83,28 @@ def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
+def legend_on_top(axis: Axes, columns: int) -> None:
+    """A legend in one row inside the panel, above the data: the axis is made a quarter longer for it."""
+    low, high = axis.get_ylim()
+    longer = high * (high / low) ** 0.25 if axis.get_yscale() == "log" else high + (high - low) / 4
+    axis.set_ylim(low, longer)
+    axis.legend(loc="upper right", ncols=columns, columnspacing=0.6, handlelength=1.1, handletextpad=0.3)
+
+
+_SYMBOLS = {
+    "lambda1": r"$\lambda_1$",
+    "lambda2": r"$\lambda_2$",
+    "lambda": r"$\lambda$",
+    "eps": r"$\varepsilon$",
+}
+
+
+def _in_symbols(series: str) -> str:
+    """A published label such as ``lambda2=0.1`` as mathematics."""
+    words = "|".join(_SYMBOLS)  # longer words first
+    return re.sub(words, lambda match: _SYMBOLS[match[0]], series).replace("=", " = ")
+
+
 def published_panels(
     curves: Mapping[str, Mapping[str, Curve]],
     *,
@@ -89,21 +113,25 @@ def published_panels(
     ylabel: str,
     log: Sequence[str] = (),
     dots: Sequence[str] = (),
-    loglog: Sequence[str] = (),
+    columns: int | None = None,
+    own_legends: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-    """The published curves, drawn again from the numbers read off the paper."""
+    """The published curves, drawn again from the numbers read off the paper; one legend unless series differ."""
+    columns = columns or len(titles)
     with style():
-        figure, axes = panels(len(titles))
+        figure, axes = panels(columns, -(-len(titles) // columns), width=7.0 if len(titles) > 1 else 3.5)
         for index, (axis, (panel, title)) in enumerate(zip(axes, titles.items(), strict=True)):
             for number, (series, (x, y)) in enumerate(curves[panel].items()):
                 kind = {"ls": "", "marker": "o", "ms": 2.5} if panel in dots else {"ls": DASHES[number % 4]}
-                axis.plot(x, y, color=colour(number), label=series, **kind)
-            if panel in log or panel in loglog:
+                axis.plot(x, y, color=colour(number), label=_in_symbols(series), **kind)
+            if panel in log:
                 axis.set_yscale("log")
-            if panel in loglog:
-                axis.set_xscale("log")
             panel_title(axis, index, title)
             axis.set_xlabel(xlabel if isinstance(xlabel, str) else xlabel[panel])
-            axis.legend()
-        axes[0].set_ylabel(ylabel)
+            if own_legends:
+                legend_on_top(axis, len(curves[panel]))
+        if not own_legends:
+            legend_below(figure, axes[0], len(curves[next(iter(titles))]))
+        for axis in axes[::columns]:
+            axis.set_ylabel(ylabel)
     return figure, axes

@@ -1,9 +1,9 @@
 """Figure 3: two training runs of the exponential model, one typical, one that groks.
 
-The training set is the paper's own: each step of its train-error line is the moment at which the threshold b(t) passes a
-sample, so the steps give the ten positive samples back. Only the mean of the negative ones enters; they are placed at
-the quantiles of their distribution, rescaled to that mean. The published curves fit x̄ = 0.6095 and b(0) = 11.5 and 21.5,
-not the caption's x̄ = 0.7 and b(0) = 21.
+The training set is the paper's own: each step of its train-error line is the moment at which the threshold b(t) passes
+a sample, so the steps give the ten positive samples back. Only the mean of the negative ones enters; they are placed at
+the quantiles of their distribution, rescaled to that mean. The published curves fit x̄ = 0.6095 and b(0) = 11.5 and
+21.5, not x̄ = 0.7 and b(0) = 21 as caption and text have it.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,20 @@ from grokphase.experiments._framework import (
     Scale,
     compare_curve,
     compare_number,
+    line_reading_error,
     published_curves,
     variable,
 )
-from grokphase.experiments._style import colour, legend_below, panel_title, panels, published_panels, style
+from grokphase.experiments._style import DASHES, colour, legend_below, panel_title, panels, published_panels, style
 
 __all__ = ["EXPERIMENT"]
 
 MODEL = ExponentialModel(class_gap=1.0)
 MEAN = 0.6095  # fits both published test curves to 1e-4
 INITIAL = {"typical": 11.5, "shifted": 21.5}
-CAPTION_MEAN, CAPTION_INITIAL = 0.7, 21.0
+TEXT_MEAN, TEXT_INITIAL = 0.7, 21.0
 STEP_WIDTH = 0.0032  # in t: the drawing's width of a step of the published train line
+VISIBLE = 1e-4  # smallest error that the drawing shows
 
 
 def _step_times(curve: Curve) -> FloatArray:
@@ -63,7 +65,7 @@ def compute(scale: Scale, rng: np.random.Generator, progress: Progress) -> xr.Da
     train, test, zero_train, zero_test = [], [], [], []
     for panel in panel_names:
         inputs, labels = _training_set(panel)
-        bias = MODEL.bias(time, initial=INITIAL[panel], mean=MEAN)
+        bias = MODEL.bias(np.maximum(time, 0.0), initial=INITIAL[panel], mean=MEAN)
         train.append((inputs[labels > 0] < bias[:, None]).mean(axis=1))
         test.append(2 * MODEL.test_error(bias))  # b > 0 errs on positive samples only
         zero_train.append(MODEL.zero_train_time(INITIAL[panel], inputs, labels))
@@ -89,8 +91,8 @@ def draw(data: xr.Dataset) -> Figure:
             start, end = float(run["zero_train_time"]), float(run["zero_test_time"])
             axis.axvspan(start, end, color="#dddddd", lw=0)
             axis.text((start + end) / 2, 0.93, f"$t_G={end - start:.2f}$", ha="center")
-            axis.step(run["time"], run["train_error"], color=colour(1), where="post", label="train")
-            axis.plot(run["time"], run["test_error"], color=colour(0), label="test")
+            axis.step(run["time"], run["train_error"], color=colour(0), where="post", label="train")
+            axis.plot(run["time"], run["test_error"], color=colour(1), ls=DASHES[1], label="test")
             panel_title(axis, index, f"{panel} training set")
             axis.set_xlabel("time $t$")
         axes[0].set_ylabel("error on positive samples")
@@ -107,42 +109,42 @@ def draw_published() -> Figure:
 
 
 def compare(data: xr.Dataset) -> Sequence[Comparison]:
-    """The curves, the two grokking times, and what the caption's parameters would have given."""
+    """The curves, the two grokking times, and what the text's parameters would have given."""
     rows = []
     for panel, curves in published_curves("fig03").items():
         time, error = curves["test"]
-        bias = MODEL.bias(time, initial=INITIAL[panel], mean=MEAN)
+        time = np.maximum(time, 0.0)  # the reading puts the first point at -1e-5
+        exact = 2 * MODEL.test_error(MODEL.bias(time, initial=INITIAL[panel], mean=MEAN))
         rows.append(
             compare_curve(
-                f"test error, {panel}",
+                f"test error against time, {panel} set",
                 error,
-                2 * MODEL.test_error(bias),
-                reading_error=2e-4,
-                why="Eqs. 6-7 with x̄ = 0.6095, b(0) read off the curve",
+                exact,
+                x=time,
+                reading_error=line_reading_error(curves, time, exact),
+                why="Eqs. 6 and 7 with x̄ = 0.6095 and the initial threshold read off the curve: two numbers fit it all",
             )
         )
-        # The published zeros are the ends of the drawn lines: last step of train, last point above zero of test.
-        published = time[error > 1e-4].max() - _step_times(curves["train"]).max()
+        # The published zeros are the ends of the drawn lines: last step of train, last visible point of test.
+        published = time[error > VISIBLE].max() - _step_times(curves["train"]).max()
         run = data.sel(panel=panel)
-        computed = float(run["zero_test_time"] - run["zero_train_time"])
         rows.append(
             compare_number(
-                f"grokking time, {panel}",
+                f"grokking time, {panel} set",
                 published,
-                computed,
+                float(run["zero_test_time"] - run["zero_train_time"]),
                 reading_error=_time_resolution(curves["test"]) + STEP_WIDTH,
-                why="exact zero-error times of the training set behind the published steps",
+                why="difference of the exact zero-error times of the training set behind the published steps",
             )
         )
-    caption = MODEL.zero_test_time(CAPTION_INITIAL, CAPTION_MEAN)
     drawn = published_curves("fig03")["typical"]["test"]
     rows.append(
         compare_number(
-            "zero-test time from the caption's x̄ = 0.7, b(0) = 21",
-            float(drawn[0][drawn[1] > 1e-4].max()),
-            float(caption),
+            "zero-test time for the text's x̄ = 0.7, b(0) = 21, typical set",
+            float(drawn[0][drawn[1] > VISIBLE].max()),
+            float(MODEL.zero_test_time(TEXT_INITIAL, TEXT_MEAN)),
             reading_error=_time_resolution(drawn),
-            why="the curves were not drawn with the caption's values; x̄ = 0.6095 and b(0) = 11.5 fit them",
+            why="the curves were not drawn with the text's values: x̄ = 0.6095 fits both, b(0) = 11.5 and 21.5",
             erratum=True,
         )
     )
@@ -152,7 +154,7 @@ def compare(data: xr.Dataset) -> Sequence[Comparison]:
 def _time_resolution(curve: Curve) -> float:
     """Distance between the last point with a visible error and the next one."""
     time, error = curve
-    last = int(np.flatnonzero(error > 1e-4).max())
+    last = int(np.flatnonzero(error > VISIBLE).max())
     return float(time[last + 1] - time[last])
 
 
