@@ -1,0 +1,5 @@
+"""``python -m grokphase`` is the command line."""
+
+from grokphase.cli import main
+
+raise SystemExit(main())
