@@ -25,7 +25,7 @@ def run_probe(alone, spins, rule):
 def test_probe_is_the_fixed_attention_on_that_string(reach):
     rule = CellularAutomaton(30).iterate(reach)
     alone = [random_parameters(seed, 5, scale) for seed, scale in ((1, 1.3), (2, -0.4))]
-    spins = np.random.default_rng(3).choice([-1, 1], (2, 60))
+    spins = np.random.default_rng(3).choice([-1, 1], (2, 61))
     error, covariance = run_probe(alone, spins, rule)
     for member, parameters in enumerate(alone):
         attention = attention_of(parameters)
@@ -33,17 +33,17 @@ def test_probe_is_the_fixed_attention_on_that_string(reach):
         wrong = score * rule(spins[member]) <= 0
         assert error[member] == pytest.approx(wrong[::2].mean(), abs=1e-12)
         left = attention.contexts(spins[member])[0][::4]
-        # A chain of 60 products loses some digits where contexts nearly vanish.
+        # A chain of 61 products loses some digits where contexts nearly vanish.
         np.testing.assert_allclose(covariance[member], np.cov(left.T, bias=True), atol=1e-9)
 
 
 def test_mean_over_strings_is_the_exact_error_of_all_inputs():
-    """Scored cells 0, 2, ... of random strings of 10 cells against all 2^10 of them."""
+    """Scored cells 0, 2, ... of random strings of 9 cells against all 2^9 of them."""
     rule, parameters = CellularAutomaton(30), random_parameters(5, 3)
-    inputs = all_inputs(10)
+    inputs = all_inputs(9)
     wrong = attention_of(parameters).scores(inputs, parameters[1]) * rule(inputs) <= 0
     exact = wrong[:, ::2].mean(axis=1)
-    spins = np.random.default_rng(6).choice([-1, 1], (4000, 10))
+    spins = np.random.default_rng(6).choice([-1, 1], (4000, 9))
     error, _ = run_probe([parameters] * 4000, spins, rule)
     # Mean of 4000 independent strings; 5 standard errors, false alarm below 1e-6.
     assert abs(error.mean() - exact.mean()) < 5 * exact.std() / np.sqrt(4000)
@@ -62,7 +62,7 @@ def test_signs_of_contexts_are_kept():
     readout = np.outer(np.ones(3), np.eye(3)[0])
     parameters = [np.array([minus, plus]), np.array([-readout, readout]), np.array(1.0), np.eye(3)[0], np.ones(3)]
     for times, low, high in ((0, 0.0, 0.01), (1, 0.9, 1.0), (2, 0.0, 0.1)):
-        spins = -np.ones((1, 80), dtype=int)
+        spins = -np.ones((1, 81), dtype=int)
         for word in range(times):
             spins[0, 20 + 30 * word : 23 + 30 * word] = 1
         wrong = attention_of(parameters).scores(spins[0], parameters[1]) * rule(spins[0]) <= 0
@@ -95,7 +95,7 @@ def test_outputs_are_the_rule():
 
 
 def test_length_of_a_probe():
-    assert [cells(sites) for sites in (2, 3, 1000)] == [2, 4, 1000]
+    assert [cells(sites) for sites in (2, 5, 6, 1000, 1001)] == [5, 5, 9, 1001, 1001]
 
 
 def test_exact_error_of_a_length_in_the_program():

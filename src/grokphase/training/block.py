@@ -9,10 +9,10 @@ or where a number was not finite.  Recorded values after that are NaN.
 
 Zero times are first touches, to one epoch.  Training error: the first epoch whose average domain size exceeds
 the threshold (or whose error is zero).  Test error: a recorded time is *promising* if the member's probe shows
-no error (or no right cell); random strings then decide (:mod:`grokphase.training.zero_error`), and at each epoch
-since the recorded time before as well.  To spare strings, four recorded times are looked at together: if a
-quarter of the strings errs at the last promising one, there is no zero among them.  So a zero that lasts for
-less than the time between two records can be missed.
+no error (or no right cell); random strings then decide (:mod:`grokphase.training.zero_error`), and the epoch
+since the recorded time before is found by bisection, with one batch of strings each.  To spare strings, the
+recorded times of 16 epochs are looked at together: if a quarter of the strings errs at the last promising one,
+there is no zero among them.  So a zero that lasts for less than the time between two records can be missed.
 
 References: Žunkovič & Ilievski 2024, Sec. 4.3.2.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -33,13 +33,13 @@ from grokphase._checks import integer, real
 from grokphase.training import chunk
 from grokphase.training.numerics import pinned, root_keys
 from grokphase.training.probe import effective_dimension
-from grokphase.training.results import STATUS, Results, Snapshots
+from grokphase.training.results import APPROACH, STATUS, Results, Snapshots
 from grokphase.training.scenario import Scenario
 from grokphase.training.zero_error import Strings, is_zero
 
 __all__ = ["run_block"]
 
-_WINDOW = 4  # recorded times among which a first zero is searched together
+_WINDOW_EPOCHS = 16  # epochs whose recorded times are searched for a first zero together
 _CHUNK_STEPS = 128  # about so many optimiser steps between two looks at who is done
 _HOPELESS = 0.25  # part of erring strings at the last promising time that rules out the whole window
 
@@ -68,14 +68,17 @@ def run_block(
     threads
         Parts of the block that are computed at the same time.
     chunk_windows
-        Multiples of four recorded times that are computed in one go.  Changes speed only.
+        Multiples of 16 epochs, or of recorded times if these are rarer, that are computed in one go.  Changes
+        speed only.
 
     Returns
     -------
     trajectories
         Dimensions (member, time): ``train_loss``, ``train_error``, ``test_error``, ``effective_dimension``,
         and ``exact_error`` (member, time, length) if asked for; NaN where a member was not followed.  By
-        member: ``zero_train_time``, ``zero_test_time`` (infinite: never), ``last_time``, ``status``.
+        member: ``zero_train_time``, ``zero_test_time`` (infinite: never), ``last_time``, ``status``.  Also
+        ``approach_error`` (member, before): the test error at the zero test time and at each of the 32 epochs
+        before it, of the same random string; NaN for members without one.
         With snapshots, the variables ``snapshot_*`` (member, snapshot, ...).
 
     Raises
@@ -92,9 +95,10 @@ def run_block(
     numbers = _member_numbers(scenario, members)
     wanted = [_snapshot(scenario, item) for item in snapshots]
     threads = integer("threads", threads, minimum=1, maximum=1024)
-    steps = _WINDOW * scenario.record_every * scenario.steps_per_epoch
+    window = max(1, _WINDOW_EPOCHS // scenario.record_every)
+    steps = window * scenario.record_every * scenario.steps_per_epoch
     windows = max(1, _CHUNK_STEPS // steps) if chunk_windows is None else chunk_windows
-    return _Block(scenario, numbers, wanted, _WINDOW * integer("chunk_windows", windows, minimum=1)).run(threads)
+    return _Block(scenario, numbers, wanted, window, integer("chunk_windows", windows, minimum=1)).run(threads)
 
 
 def _member_numbers(scenario: Scenario, members: Iterable[int] | None) -> _Members:
@@ -116,13 +120,16 @@ def _snapshot(scenario: Scenario, item: float | str) -> float | str:
 class _Block:
     """The run of one block: states on the host, programs that advance parts of them, and the results so far."""
 
-    def __init__(self, scenario: Scenario, numbers: _Members, wanted: list[float | str], chunk_records: int) -> None:
-        self.scenario, self.chunk_records = scenario, chunk_records
+    def __init__(
+        self, scenario: Scenario, numbers: _Members, wanted: list[float | str], window: int, windows: int
+    ) -> None:
+        self.scenario, self.window, self.chunk_records = scenario, window, window * windows
         self.shape = chunk.program(scenario)
         self.epochs = np.asarray(scenario.record_epochs)
         self.results = Results(scenario, numbers)
         self.snapshots = Snapshots(scenario, numbers, wanted)
         self.stop = np.full(numbers.size, scenario.last_epoch)  # last epoch that is recorded
+        self.past: dict[int, NDArray[Any]] = {}  # parameters after the last epochs of members that look for zero
         with pinned(scenario):
             self.inputs = chunk.inputs(scenario)
             self.state = self._first_state()
@@ -175,6 +182,7 @@ class _Block:
             self._find_zero_train(member, place, first, good, seen)
         if np.isinf(results.zero_test_epoch[member]):
             self._find_zero_test(member, place, first, good, seen)
+            self._note_approach(member, place, first, seen)
         counted = int(np.searchsorted(epochs, self.stop[member], side="right"))  # records up to the stop
         end = min(first + good, counted)
         for record in self.snapshots.records_in(first, end):
@@ -212,26 +220,41 @@ class _Block:
             found = program(rows[record, within], data, epoch, np.int32(batch), self.inputs.table)
             return Strings(*(np.asarray(part) for part in found))
 
-        def zero(record: int, within: int) -> bool:
-            return is_zero(scenario, lambda batch: strings(record, within, batch))
-
-        for start in range(0, good, _WINDOW):
+        for start in range(0, good, self.window):
             promising = [
                 record
-                for record in range(start, min(start + _WINDOW, good))
+                for record in range(start, min(start + self.window, good))
                 if self._promising(float(seen.test_error[record, place]))
                 and self.epochs[first + record] <= scenario.last_epoch
             ]
             if not promising or strings(promising[-1], gap - 1, 0).erring >= _HOPELESS:
                 continue
             for record in promising:
-                if zero(record, gap - 1):
-                    within = next((epoch for epoch in range(gap - 1) if zero(record, epoch)), gap - 1)
+                if is_zero(scenario, partial(strings, record, gap - 1)):
+                    before, within = -1, gap - 1
+                    while within - before > 1:
+                        middle = (before + within) // 2
+                        clean = strings(record, middle, 0).look_zero(scenario)
+                        before, within = (before, middle) if clean else (middle, within)
                     epoch = self._finished(first + record, within)
                     self.results.zero_test_epoch[member] = epoch
                     self.stop[member] = epoch + round(scenario.observe / scenario.learning_rate)
                     self.snapshots.keep_named(member, "zero_test", epoch, rows[record, within])
                     return
+
+    def _note_approach(self, member: int, place: int, first: int, seen: Any) -> None:
+        """Test errors at the epochs before zero, once it is found; until then the parameters they will need."""
+        rows = seen.epoch_rows[:, :, place].reshape(-1, seen.epoch_rows.shape[-1])
+        known = np.concatenate([self.past.pop(member, rows[:0]), rows])
+        zero = self.results.zero_test_epoch[member]
+        if np.isinf(zero):
+            self.past[member] = known[-APPROACH:]
+            return
+        end = len(known) - len(rows) + int(zero) - self._finished(first, 0) + 1
+        wanted = known[max(end - APPROACH - 1, 0) : end][::-1]
+        padded = np.concatenate([wanted, np.repeat(wanted[-1:], APPROACH + 1 - len(wanted), axis=0)])
+        errors = chunk.approach(self.shape)(padded, self.state.key[member], np.int32(zero), self.inputs.table)
+        self.results.approach_error[member, : len(wanted)] = np.asarray(errors)[: len(wanted)]
 
     def _finished(self, record: int, within: int) -> int:
         """Epochs finished when epoch ``within`` of a record ends."""

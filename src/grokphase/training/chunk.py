@@ -35,14 +35,14 @@ from grokphase.training.scenario import Scenario
 from grokphase.training.strings import crops
 from grokphase.training.zero_error import average_domain_size, random_strings
 
-__all__ = ["WIDTH", "Inputs", "Records", "State", "begin", "check", "inputs", "program", "run"]
+__all__ = ["WIDTH", "Inputs", "Records", "State", "approach", "begin", "check", "inputs", "program", "run"]
 
 Array = jax.Array
 
 WIDTH = 16
 """Members a program is compiled for."""
 
-_PURPOSES = ("initial", "shuffle", "probe", "strings")
+_PURPOSES = ("initial", "shuffle", "probe", "strings", "approach")
 
 # Strings with an error that is neither nowhere nor everywhere make up at most this part of a training epoch
 # whose average domain size exceeds 0.99, and at least half of its loss (a domain size of 1/2 at best).
@@ -259,3 +259,16 @@ def check(shape: Scenario) -> Any:
         return random_strings(unflat(row, shape.bond), table, jax.random.fold_in(key, batch), shape.test_sites)
 
     return compiled(strings)
+
+
+@lru_cache(maxsize=64)
+def approach(shape: Scenario) -> Any:
+    """Program (parameters of one member at n times as rows, key data, epoch, table) → n test errors, same string."""
+
+    def errors(rows: Array, data: Array, epoch: Array, table: Array) -> Array:
+        key = _purpose(data[None], "approach", epoch[None])[0]
+        spins = jax.random.bernoulli(key, 0.5, (cells(shape.test_sites),))
+        same = jnp.broadcast_to(spins, (rows.shape[0], *spins.shape))
+        return probe(unflat(rows, shape.bond), same, table)[0]
+
+    return compiled(errors)

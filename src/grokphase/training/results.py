@@ -21,10 +21,13 @@ from grokphase.student import Attention
 from grokphase.training.parameters import Parameters, unflat
 from grokphase.training.scenario import SCHEMA, Scenario
 
-__all__ = ["STATUS", "Results", "Snapshots"]
+__all__ = ["APPROACH", "STATUS", "Results", "Snapshots"]
 
 STATUS = {"running": -1, "censored": 0, "observed": 1, "non-finite": 2}
 """Why a member stopped: no zero test error by ``duration``; observed long enough after it; infinity or NaN."""
+
+APPROACH = 32
+"""Epochs before the zero test time at which the test error is looked at afterwards."""
 
 _CONTEXT_CELLS = 1000  # of the random string whose contexts belong to a snapshot
 
@@ -44,6 +47,7 @@ class Results:
         self.scenario, self.numbers = scenario, numbers
         self.curves = {name: np.full((members, records), np.nan, scenario.precision) for name in _CURVES}
         self.exact_error = np.full((members, records, len(scenario.exact_lengths)), np.nan, scenario.precision)
+        self.approach_error = np.full((members, APPROACH + 1), np.nan, scenario.precision)  # by epochs before zero
         self.zero_train_epoch = np.full(members, np.inf)
         self.zero_test_epoch = np.full(members, np.inf)
         self.last_record = np.full(members, -1)
@@ -62,6 +66,8 @@ class Results:
             errors = np.where(beyond[..., None], np.nan, self.exact_error).astype(scenario.precision)
             about = _attributes("fraction of wrong cells over all inputs of a length", "E_M")
             variables["exact_error"] = (("member", "time", "length"), errors, about)
+        about = _attributes("test error before the zero test time, of one string a member", "E_test")
+        variables["approach_error"] = (("member", "before"), self.approach_error, about)
         last = np.where(self.last_record >= 0, epochs[self.last_record], 0)
         seen = self.zero_train_epoch <= np.where(last > 0, last, -1)
         for name, values, meaning, symbol in (
@@ -89,6 +95,7 @@ class Results:
         coordinates: dict[str, Any] = {
             "member": ("member", self.numbers, {"long_name": "number of the run in its ensemble"}),
             "time": ("time", epochs * rate, _attributes("learning rate × epochs", "t")),
+            "before": ("before", np.arange(APPROACH + 1) * rate, _attributes("time before the zero test time", "t_ε - t")),
         }
         if scenario.exact_lengths:
             coordinates["length"] = ("length", list(scenario.exact_lengths), _attributes("cells of an input", "M"))

@@ -64,7 +64,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "batch": "all",
         "zero": "error",
         "test_strings": 100,
-        "record_every": 8,
+        "record_every": 32,
     },
 }
 _COMMON: dict[str, Any] = {
@@ -137,7 +137,8 @@ class Scenario:
     observe
         A run goes on for so long after its zero test time (published: 400 epochs).
     record_every
-        Epochs between two recorded times: 4 (published) or 8.  Zero times are found to one epoch in any case.
+        Epochs between two recorded times: 4 (published) or 32, both 32 steps.  Zero times are found to one epoch
+        in any case.
     zero
         What zero error means.  ``"domain-size"``: the mean over strings of 1/(number of stretches of equally
         right or wrong cells) exceeds ``zero_domain_size`` (published; a string wrong everywhere counts as
@@ -145,7 +146,8 @@ class Scenario:
     zero_domain_size
         0.99.
     test_sites
-        Cells of a random test string, 1000; ``test_error`` is the fraction of wrong cells of such strings.
+        Cells of a random test string, 1000, filled up to a multiple of four (and one more where ``test_error``
+        and ``effective_dimension`` are measured); ``test_error`` is the fraction of wrong cells.
     test_strings
         Number of strings that decide on zero test error: 1000 (published) or 100.
     exact_lengths

@@ -41,6 +41,8 @@ Array = jax.Array
 BATCH = 64
 """Strings a batch."""
 
+_BETWEEN_NORMS = 4  # cells after which contexts are brought back to norm one; strings have a multiple of it
+
 
 def average_domain_size(wrong: Array, weights: Array) -> Array:
     """Mean over weighted strings of 1/(number of stretches): wrong (m, M, n), weights (m or 1, n), (m,)."""
@@ -60,7 +62,7 @@ def random_strings(parameters: Parameters, table: Array, key: Array, sites: int)
     key
         Random key of the batch.
     sites
-        Cells a string.
+        Cells a string, filled up to a multiple of four.
 
     Returns
     -------
@@ -74,8 +76,12 @@ def random_strings(parameters: Parameters, table: Array, key: Array, sites: int)
         tensors.reshape(2 * bond, bond)
         for tensors in (attention.swapaxes(1, 2), attention, parameters.classifier.swapaxes(1, 2))
     )
-    spins = jax.random.bernoulli(key, 0.5, (sites, BATCH))
+    blocks = -(-sites // _BETWEEN_NORMS)
+    spins = jax.random.bernoulli(key, 0.5, (blocks * _BETWEEN_NORMS, BATCH))
     right_output = outputs(spins.T, table).T
+
+    def in_blocks(values: Array) -> Array:
+        return values.reshape(blocks, _BETWEEN_NORMS, BATCH)
 
     def own(both: Array, spin: Array) -> Array:
         return jnp.where(spin, both[bond:], both[:bond])
@@ -87,19 +93,27 @@ def random_strings(parameters: Parameters, table: Array, key: Array, sites: int)
         return jnp.broadcast_to(unit(vector[:, None]), (vector.shape[0], BATCH))
 
     def from_left(left: Array, spin: Array) -> tuple[Array, Array]:
-        return unit(own(forward @ left, spin)), left
+        lefts = [left]
+        for cell in range(_BETWEEN_NORMS):
+            lefts.append(own(forward @ lefts[-1], spin[cell]))
+        return unit(lefts.pop()), jnp.stack(lefts)
 
-    def from_right(carried: Any, cell: Any) -> tuple[Any, None]:
+    def from_right(carried: Any, block: Any) -> tuple[Any, None]:
         right, before, stretches, wrong = carried
-        left, spin, output = cell
-        score = jnp.sum(own(insert @ left, spin) * right, axis=0) * jnp.sign(parameters.scale)
-        now = (~(jnp.where(output, score, -score) > 0)).astype(jnp.int32)
-        return (unit(own(backward @ right, spin)), now, stretches + (now != before), wrong + now), None
+        lefts, spin, output = block
+        for cell in reversed(range(_BETWEEN_NORMS)):
+            inserted = own(insert @ lefts[cell], spin[cell])
+            score = jnp.sum(inserted * right, axis=0) * jnp.sign(parameters.scale)
+            now = (~(jnp.where(output[cell], score, -score) > 0)).astype(jnp.int32)
+            right = own(backward @ right, spin[cell])
+            before, stretches, wrong = now, stretches + (now != before), wrong + now
+        return (unit(right), before, stretches, wrong), None
 
-    _, lefts = jax.lax.scan(from_left, edge(parameters.left), spins)
+    _, lefts = jax.lax.scan(from_left, edge(parameters.left), in_blocks(spins))
     zeros = jnp.zeros(BATCH, jnp.int32)
     start = (edge(parameters.right), zeros - 1, zeros, zeros)  # −1 differs from both: a stretch begins
-    (_, _, stretches, wrong), _ = jax.lax.scan(from_right, start, (lefts, spins, right_output), reverse=True)
+    blocks_of_all = (lefts, in_blocks(spins), in_blocks(right_output))
+    (_, _, stretches, wrong), _ = jax.lax.scan(from_right, start, blocks_of_all, reverse=True)
     return stretches, wrong
 
 
@@ -114,6 +128,12 @@ class Strings:
     def erring(self) -> float:
         """The part that is neither right everywhere nor wrong everywhere."""
         return float((self.stretches > 1).mean())
+
+    def look_zero(self, scenario: Scenario) -> bool:
+        """Whether these strings alone meet the criterion."""
+        if scenario.zero == "error":
+            return not self.wrong.any()
+        return float((1 / self.stretches).mean()) > scenario.zero_domain_size
 
 
 def is_zero(scenario: Scenario, batch: Callable[[int], Strings]) -> bool:
