@@ -95,7 +95,11 @@ class Results:
         coordinates: dict[str, Any] = {
             "member": ("member", self.numbers, {"long_name": "number of the run in its ensemble"}),
             "time": ("time", epochs * rate, _attributes("learning rate × epochs", "t")),
-            "before": ("before", np.arange(APPROACH + 1) * rate, _attributes("time before the zero test time", "t_ε - t")),
+            "before": (
+                "before",
+                np.arange(APPROACH + 1) * rate,
+                _attributes("time before the zero test time", "t_ε - t"),
+            ),
         }
         if scenario.exact_lengths:
             coordinates["length"] = ("length", list(scenario.exact_lengths), _attributes("cells of an input", "M"))
