@@ -3,29 +3,39 @@
 Each experiment leaves three files in the output folder, ``NAME.nc`` (all numbers, netCDF), ``NAME.svg`` (the figure)
 and ``NAME-published.svg`` where there is one to compare with.  Files are written in one piece.  A dataset made with
 the same code, scale, seed and options is used again, so a run that was interrupted goes on where it stopped.
+
+Ensembles of trained students are kept under ``ensembles/``, one store each, named after a digest of all that their
+numbers depend on: the scenario, the snapshots, and the code that trains.  So experiments share them, and a change of
+how something is measured or drawn costs no training.
 """
 
+import ast
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from grokphase import __version__
 from grokphase._checks import integer
 from grokphase.experiments import Experiment, Scale, load
-from grokphase.experiments._framework import generator_for
+from grokphase.experiments._framework import Ensemble, generator_for
 from grokphase.report import Section, svg_of, write_whole
 
-__all__ = ["output_folder", "run_experiment"]
+if TYPE_CHECKING:
+    from grokphase.runs import Status
+
+__all__ = ["output_folder", "run_experiment", "simulated", "store_of"]
 
 Progress = Callable[[float], None]
+Note = Callable[[str], None]
 
 
 def output_folder(path: Path) -> Path:
@@ -48,6 +58,8 @@ def run_experiment(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     progress: Progress = lambda fraction: None,
+    note: Note = lambda text: None,
+    workers: int | None = None,
 ) -> Section:
     """Compute and draw one experiment into a folder.
 
@@ -65,6 +77,10 @@ def run_experiment(
         The experiment's own options, as it lists them.
     progress
         Called with the fraction done.
+    note
+        Called with a line of text about the ensemble that is being simulated, if the experiment has any.
+    workers
+        Processes that simulate ensembles, as for :func:`grokphase.simulate`; changes no number.
 
     Returns
     -------
@@ -90,7 +106,7 @@ def run_experiment(
     seconds = 0.0
     if data is None:
         start = time.perf_counter()
-        computed = experiment.compute(scale, generator_for(name, seed), progress, **settings)
+        computed = _computed(experiment, folder, scale, seed, settings, progress, note, workers)
         seconds = time.perf_counter() - start
         write_whole(path, bytes(computed.assign_attrs(grokphase=identity).to_netcdf(engine="scipy")))
         data = _earlier(path, identity)  # draw what is stored: the picture is the same whoever computed it
@@ -102,7 +118,119 @@ def run_experiment(
     if experiment.draw_published is not None:
         published = svg_of(experiment.draw_published())
         write_whole(folder / f"{name}-published.svg", published)
-    return Section(experiment, picture, published, list(experiment.compare(data)), seconds)
+    findings = experiment.findings(data) if experiment.findings is not None else ()
+    return Section(experiment, picture, published, list(experiment.compare(data)), seconds, list(findings))
+
+
+_MEASURING = 0.05  # of the progress, where there are ensembles
+
+
+def _computed(
+    experiment: Experiment,
+    folder: Path,
+    scale: Scale,
+    seed: int,
+    settings: Mapping[str, Any],
+    progress: Progress,
+    note: Note,
+    workers: int | None,
+) -> xr.Dataset:
+    rng = generator_for(experiment.name, seed)
+    if experiment.ensembles is None:
+        return experiment.compute(scale, rng, progress, **settings)
+    ensembles = experiment.ensembles(scale, seed, **settings)
+    share = 1 - _MEASURING
+    runs = simulated(ensembles, folder, lambda fraction: progress(share * fraction), note, workers)
+    return experiment.compute(scale, rng, lambda fraction: progress(share + _MEASURING * fraction), runs, **settings)
+
+
+def simulated(
+    ensembles: Mapping[str, Ensemble],
+    folder: Path,
+    progress: Progress = lambda fraction: None,
+    note: Note = lambda text: None,
+    workers: int | None = None,
+) -> dict[str, xr.Dataset]:
+    """Simulate ensembles, or take up what there is of them in a folder.
+
+    Parameters
+    ----------
+    ensembles
+        By name.
+    folder
+        The output folder; stores are in its ``ensembles/``.
+    progress, note, workers
+        As for :func:`run_experiment`.
+
+    Returns
+    -------
+    runs
+        Trajectories by name, read from disk when they are used.
+
+    Raises
+    ------
+    OSError
+        If a store cannot be written, or another process works on it (``grokphase.runs.StoreInUseError``).
+    """
+    from grokphase import runs
+
+    work = {name: _work(ensemble) for name, ensemble in ensembles.items()}
+    found, done = {}, 0.0
+    for place, (name, ensemble) in enumerate(ensembles.items()):
+
+        def report(status: "Status", name: str = name, place: int = place, done: float = done) -> None:
+            now = done + work[name] * status.done / status.members
+            progress(now / sum(work.values()))
+            heading = name if len(work) == 1 else f"{name} ({place + 1} of {len(work)})"
+            later = sum(work.values()) - done - work[name]
+            note(f"{heading}: {_described(status, later * status.members / work[name])}")
+
+        store = store_of(ensemble, folder)
+        found[name] = runs.simulate(
+            ensemble.scenario, store=store, snapshots=ensemble.snapshots, progress=report, workers=workers
+        )
+        done += work[name]
+    return found
+
+
+def store_of(ensemble: Ensemble, folder: Path) -> Path:
+    """Where the trajectories of an ensemble are kept; equal ensembles have the same place."""
+    scenario = ensemble.scenario
+    digest = hashlib.sha256(repr((scenario.to_text(), ensemble.snapshots, __version__)).encode())
+    # Contexts in snapshots are made by the code in student/; everything else by that in rules/ and training/.
+    for part in ("rules", "training", *(("student",) if ensemble.snapshots else ())):
+        digest.update(_code_of(part))
+    return folder / "ensembles" / f"reach-{scenario.rule.reach}-bond-{scenario.bond}-{digest.hexdigest()[:16]}"
+
+
+def _work(ensemble: Ensemble) -> float:
+    """About how long an ensemble takes, in units that do not matter."""
+    scenario = ensemble.scenario
+    return scenario.members * scenario.bond * (scenario.duration + scenario.observe)
+
+
+def _described(status: "Status", later: float) -> str:
+    """How far an ensemble is; ``later``: what comes after it, in members that take as long as these."""
+    text = f"{status.done} of {status.members} runs"
+    if not math.isfinite(status.members_per_second):
+        return text
+    text += f", {status.steps_per_second:,.0f} model-steps a second"
+    if math.isfinite(status.seconds_left) and not status.complete:
+        text += f", {_duration(status.seconds_left)} left"
+    if later:
+        text += f", about {_duration(status.seconds_left + later / status.members_per_second)} for all"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit that gives a number with two digits or so.
+
+    >>> _duration(75), _duration(4000), _duration(20000)
+    ('75 s', '67 min', '5.6 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def checked_options(experiment: Experiment, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +256,7 @@ def _earlier(path: Path, identity: str) -> xr.Dataset | None:
     try:
         with xr.open_dataset(path, engine="scipy") as stored:
             data = stored.load()
-    except (OSError, ValueError, TypeError):  # missing, or no netCDF file (SciPy raises the latter two)
+    except (OSError, ValueError, TypeError, LookupError):  # missing, or cut off (SciPy raises the latter three)
         return None
     return data if data.attrs.get("grokphase") == identity else None
 
@@ -140,6 +268,29 @@ def _code_digest() -> str:
     for path in sorted(_files(resources.files("grokphase")), key=str):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _code_of(part: str) -> bytes:
+    """Digest of one folder of the package: of what its code does, whatever comments and docstrings say."""
+    digest = hashlib.sha256()
+    for path in sorted(_files(resources.files("grokphase").joinpath(part)), key=str):
+        if path.name.endswith(".py"):
+            digest.update(path.name.encode() + _meaning(path.read_text("utf-8")))
+    return digest.digest()
+
+
+def _meaning(source: str) -> bytes:
+    """The syntax tree of a module without docstrings, as text."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [item for item in node.body if not _is_text(item)] or [ast.Pass()]
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _files(folder: Traversable) -> list[Traversable]:

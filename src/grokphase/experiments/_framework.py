@@ -2,7 +2,9 @@
 
 An experiment has two halves. *Compute* turns a scale and a seed into one ``xarray.Dataset`` (all numbers, with
 units); *draw* and *compare* only read it. Published values come from ``reference/`` through :func:`published_curves`
-and never enter a computation unless the experiment says so (a training set that was read off a figure).
+and never enter a computation unless the experiment says so (a training set that was read off a figure). What takes
+long, ensembles of trained students, an experiment only names (``ensembles``): they are simulated before *compute*,
+kept, and shared with other experiments that name an equal one.
 
 Conventions: a simulated number agrees within 4.5 of its standard errors (false-alarm rate 7e-6, so one report in a
 thousand shows a false one), a number read off a drawn line within 1e-4 of the range of either axis.
@@ -24,11 +26,14 @@ from grokphase._checks import FloatArray, choice, integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from grokphase.training import Scenario
+
 __all__ = [
     "SCALES",
     "STANDARD_ERRORS",
     "Comparison",
     "Curve",
+    "Ensemble",
     "Experiment",
     "Progress",
     "Scale",
@@ -77,6 +82,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Runs that an experiment measures: a scenario, and the times at which parameters and contexts are kept."""
+
+    scenario: "Scenario"
+    snapshots: tuple[float | str, ...] = ()
+    """As for :func:`grokphase.simulate`."""
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A figure or table of the paper and how to make it."""
 
@@ -86,7 +100,7 @@ class Experiment:
     """What the reader should see, in plain words; shown in the report."""
 
     compute: Callable[..., xr.Dataset]
-    """``compute(scale, rng, progress, **options)``."""
+    """``compute(scale, rng, progress, **options)``, with ``runs`` before the options if there are ``ensembles``."""
 
     draw: Callable[[xr.Dataset], "Figure"]
     compare: Callable[[xr.Dataset], Sequence[Comparison]]
@@ -96,6 +110,16 @@ class Experiment:
 
     ``draws``, where there is one, is the number of random draws behind each simulated number; 0 leaves it to the scale.
     """
+
+    ensembles: Callable[..., Mapping[str, Ensemble]] | None = None
+    """``ensembles(scale, seed, **options)``: what is simulated, or taken up from an earlier run, before ``compute``.
+
+    ``compute(scale, rng, progress, runs, **options)`` gets the trajectories as ``runs``, a mapping from the same names
+    to datasets as :func:`grokphase.simulate` returns them, whose numbers are read from disk when they are used.
+    """
+
+    findings: Callable[[xr.Dataset], Sequence[str]] | None = None
+    """What the numbers say, in sentences that follow from them; shown below the pictures."""
 
 
 def generator_for(name: str, seed: int) -> np.random.Generator:
