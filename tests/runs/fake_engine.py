@@ -26,6 +26,7 @@ def numbers_of(scenario, member):
     return {
         "train_loss": curves[0],
         "test_error": curves[1],
+        "zero_train_time": np.inf if random.random() < 0.2 else epochs[0] * rate,
         "zero_test_time": np.inf if random.random() < 0.3 else epochs[last] * rate,
         "last_time": epochs[last] * rate,
         "status": np.int8(random.integers(0, 3)),
@@ -36,6 +37,7 @@ def engine(
     scenario,
     members,
     *,
+    threads=1,
     snapshots=(),
     log=None,
     seconds=0.0,
@@ -46,14 +48,14 @@ def engine(
 ):
     """Trajectories of some members.
 
-    ``log``: file that gets a line "first member, process" for every call; ``seconds``: how long it takes;
-    ``fail``, ``die``: first members at which it raises, ends its process; ``die_once``: such a member and a file,
-    which it leaves then and which keeps it from doing so again.
+    ``log``: file that gets a line "first member, process, OMP_NUM_THREADS, threads" for every call; ``seconds``: how
+    long it takes; ``fail``, ``die``: first members at which it raises, ends its process; ``die_once``: such a member
+    and a file, which it leaves then and which keeps it from doing so again.
     """
     first = members[0]
     if log is not None:
         with Path(log).open("a") as file:
-            file.write(f"{first} {os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\n")
+            file.write(f"{first} {os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {threads}\n")
     if first in fail:
         raise FloatingPointError("as requested")
     time.sleep(seconds)
@@ -69,6 +71,8 @@ def engine(
         name: (("member", "time")[: np.ndim(found[0][name]) + 1], np.stack([item[name] for item in found]), units)
         for name in found[0]
     }
+    flags = {"flag_values": [0, 1, 2], "flag_meanings": "censored observed non-finite"}
+    variables["status"] = (*variables["status"][:2], units | flags)
     coordinates = {
         "member": ("member", list(members), {"long_name": "number of the run in its ensemble"}),
         "time": ("time", np.asarray(scenario.record_epochs) * rate, units),

@@ -5,6 +5,7 @@ import signal
 import sys
 from functools import partial
 
+import dask
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
@@ -40,6 +41,7 @@ def test_cluster_gives_the_same_numbers(tmp_path, client):
     xr.testing.assert_identical(stored.load(), expected())
     assert sorted(calls(log)) == [0, 3, 6, 9]
     assert str(os.getpid()) not in log.read_text()
+    assert {line.split()[-1] for line in log.read_text().splitlines()} == {"1"}  # thread
     again = execute(partial(engine, log=log), scenario(), OnCluster(client), block_size=3)
     xr.testing.assert_identical(again, expected())
     assert len(calls(log)) == 8  # nothing is taken from an earlier call
@@ -94,6 +96,16 @@ def test_a_cluster_that_goes_away(tmp_path):
     found = execute(partial(engine, log=log), scenario(40), Here(), store=tmp_path / "s")
     assert len(calls(log)) < 2 * 20
     xr.testing.assert_identical(found.load(), expected(40))
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "tcp://127.0.0.1:99999999"])
+def test_no_scheduler(address):
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}),
+        pytest.raises(ConnectionError, match=f"no Dask scheduler answers at '{address}'"),
+        executor_for(None, address),
+    ):
+        pass
 
 
 def test_without_dask(monkeypatch):

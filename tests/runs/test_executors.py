@@ -8,7 +8,7 @@ import xarray as xr
 from fake_engine import calls, engine, scenario
 
 from grokphase.runs.ensemble import execute, simulate
-from grokphase.runs.executors import Here, Processes
+from grokphase.runs.executors import Here, Processes, executor_for, usable_cores
 
 
 def expected():
@@ -21,9 +21,33 @@ def test_processes_give_the_same_numbers(tmp_path):
     stored = execute(logged, scenario(), Processes(2), store=tmp_path / "s", block_size=2)
     xr.testing.assert_identical(stored.load(), expected())
     lines = [line.split() for line in log.read_text().splitlines()]
-    assert sorted(int(first) for first, _, _ in lines) == [0, 2, 4, 6, 8]
-    assert str(os.getpid()) not in {process for _, process, _ in lines}
-    assert {threads for _, _, threads in lines} == {"1"}
+    assert sorted(int(first) for first, *_ in lines) == [0, 2, 4, 6, 8]
+    assert str(os.getpid()) not in {process for _, process, *_ in lines}
+    assert {tuple(threads) for _, _, *threads in lines} == {("1", "1")}
+
+
+def test_this_process_takes_all_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("grokphase.runs.executors.usable_cores", lambda: 3)
+    monkeypatch.setattr("grokphase.runs.ensemble.train", partial(engine, log=tmp_path / "log"))
+    xr.testing.assert_identical(simulate(scenario(), block_size=5), expected())
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(first, process, threads) for first, process, _, threads in lines] == [
+        ("0", str(os.getpid()), "3"),
+        ("5", str(os.getpid()), "3"),
+    ]
+    with executor_for(2, None) as executor:
+        assert (executor.workers, executor.threads) == (2, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot bind processes to cores")
+def test_usable_cores_are_those_that_the_process_may_use():
+    before = os.sched_getaffinity(0)
+    assert usable_cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_environment_is_left_as_it_was(monkeypatch):

@@ -75,11 +75,21 @@ def wait_for(condition, seconds=60):
         time.sleep(0.01)
 
 
+def state_of(process):
+    """State ("Z": ended, but nobody waited for it), parent and group of a process; None if there is none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[:3]
+    return None
+
+
 def gone(process):
-    """Whether a process has ended; one that nobody waited for counts as ended."""
-    with suppress(FileNotFoundError):
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    return True
+    return (state_of(process) or "Z")[0] == "Z"
+
+
+def left_of_group(group):
+    """Processes of a group that have not ended."""
+    found = {process.name: state_of(process.name) for process in Path("/proc").glob("[0-9]*")}
+    return [process for process, state in found.items() if state and state[0] != "Z" and state[2] == str(group)]
 
 
 def workers_of(folder):
@@ -132,11 +142,26 @@ def test_ctrl_c(tmp_path, program, workers):
     assert process.returncode == 1
     assert errors.strip() == (
         f"stopped with {finished} of {MEMBERS} members finished and safe in {tmp_path / 'store'}; "
-        "the same call goes on from there"
+        "run it again and it goes on from there"
     )
     assert all(gone(worker) for worker in workers_of(tmp_path))
     assert 4 < finished < MEMBERS
     finish(tmp_path, program, workers)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.3])
+def test_ctrl_c_while_workers_start(tmp_path, program, after):
+    """Processes that are just starting leave it to their parent: they say nothing, and they do not stay."""
+    process = program(2)
+    wait_for(lambda: (tmp_path / "store" / "manifest.jsonl").exists())
+    time.sleep(after)
+    assert left_of_group(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("stopped with ")
+    assert errors.count("\n") == 1
+    wait_for(lambda: not left_of_group(process.pid), seconds=20)
 
 
 def test_a_second_process_is_refused_while_the_first_goes_on(tmp_path, program):

@@ -30,8 +30,9 @@ __all__ = ["Progress", "execute", "simulate"]
 
 Progress = Callable[[Status], None]
 
-_AT_ONCE = 16  # members that the engine computes with one program
-_LARGEST_BLOCK = 64  # a minute or two at bond 40: what an interruption can cost
+_AT_ONCE = 16  # members that the engine computes with one program: training.chunk.WIDTH, without loading JAX
+_AT_WORK = 128  # most members in work on one core
+_WORK = 2560  # most members times bond dimension in work on one core: one to three minutes, what an interruption costs
 
 
 def simulate(
@@ -55,7 +56,7 @@ def simulate(
         Folder in which the trajectories are kept, block by block as they are finished.  After an interruption
         of any kind the same call computes what is missing, and what was damaged since.  None: in memory.
     workers
-        Number of local processes, with one thread each.  None: in this process.
+        Number of local processes, with one thread each.  None: in this process, on all cores that it may use.
     cluster
         A Dask cluster instead: a ``dask.distributed.Client``, or the address of a scheduler.
     resume
@@ -64,8 +65,8 @@ def simulate(
         Times at which parameters and contexts are kept, as for :func:`grokphase.training.run_block`.  None: those
         the store was begun with, if any.
     block_size
-        Members a block.  None: what the store was begun with, or up to 64, fewer if there are many workers.
-        A large one suits a GPU.  Changes speed only.
+        Members a block.  None: what the store was begun with, or as many as take one to three minutes, fewer if
+        there are many workers.  Changes speed only.
     progress
         Called with a :class:`~grokphase.runs.Status` at the beginning and after every block.
 
@@ -126,7 +127,7 @@ def execute(
     """:func:`simulate` for any engine and executor."""
     if not isinstance(scenario, Scenario):
         raise ValueError(f"scenario must be a grokphase.Scenario, got {type(scenario).__name__}")
-    size = _default_block_size(scenario, executor.workers)
+    size = _default_block_size(scenario, executor.workers, executor.threads)
     if block_size is not None:
         size = integer("block_size", block_size, minimum=1)
     plan = Plan(scenario, size, tuple(_snapshot(item) for item in snapshots or ()))
@@ -139,10 +140,18 @@ def execute(
     return reading.open(store, scenario)
 
 
-def _default_block_size(scenario: Scenario, workers: int) -> int:
-    """Some blocks for every worker, as full as the engine likes them."""
-    fair = -(-scenario.members // (4 * max(1, workers)))
-    return min(_LARGEST_BLOCK, -(-fair // _AT_ONCE) * _AT_ONCE)
+def _default_block_size(scenario: Scenario, workers: int, threads: int) -> int:
+    """Equal blocks, as many for each worker.
+
+    A block is computed in groups of _AT_ONCE members that close ranks as members leave; towards its end few are left
+    of the last groups, and cores have nothing to do.  So large blocks are quick, up to what an interruption may cost;
+    and all workers get the same number of blocks, so that none has to wait long for the last.
+    """
+    workers, bond = max(1, workers), scenario.bond
+    at_work = min(_AT_WORK, max(_AT_ONCE, _WORK // bond)) * threads
+    rounds = -(-scenario.members // (at_work * workers))
+    share = -(-scenario.members // (rounds * workers))
+    return -(-share // _AT_ONCE) * _AT_ONCE
 
 
 def _snapshot(item: float | str) -> float | str:
@@ -150,14 +159,15 @@ def _snapshot(item: float | str) -> float | str:
 
 
 def _into_store(engine: Engine, writer: Writer, executor: Executor, progress: Progress) -> None:
-    plan, blocks = writer.plan, writer.unfinished()
-    session = writer.begin(executor.workers) if blocks else None
-
-    def report() -> None:
-        progress(_status(plan, list(writer.manifest.blocks.values()), session, executor))
-
-    report()
+    plan = writer.plan
     try:
+        blocks = writer.unfinished()
+        session = writer.begin(executor.workers) if blocks else None
+
+        def report() -> None:
+            progress(_status(plan, list(writer.manifest.blocks.values()), session, executor))
+
+        report()
         with closing(executor.run(engine, plan, blocks)) as results:
             for result in results:
                 writer.commit(result, executor.workers)
@@ -167,7 +177,7 @@ def _into_store(engine: Engine, writer: Writer, executor: Executor, progress: Pr
         done = sum(block.members for block in written.values())
         raise KeyboardInterrupt(
             f"stopped with {done} of {plan.scenario.members} members finished and safe in {writer.folder}; "
-            "the same call goes on from there"
+            "run it again and it goes on from there"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Who computes the blocks: this process, processes of this machine, or the workers of a Dask cluster.
+"""Who computes the blocks: this process on all cores, processes of this machine, or the workers of a Dask cluster.
 
 An executor turns numbers of blocks into results, in any order.  It writes nothing: workers send their numbers
 back, so that they need no disk in common, and one process alone writes the store.  If the process that asked
@@ -22,17 +22,16 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from grokphase._checks import integer
+from grokphase.runs.plan import Plan
 
 if TYPE_CHECKING:
     import distributed
     import xarray as xr
 
-    from grokphase.runs.store import Plan
-
-__all__ = ["Engine", "Executor", "Here", "OnCluster", "Processes", "Result", "executor_for", "train"]
+__all__ = ["Engine", "Executor", "Here", "OnCluster", "Processes", "Result", "executor_for", "train", "usable_cores"]
 
 Engine = Callable[..., "xr.Dataset"]
-"""Called with scenario, members and options; returns their trajectories.  Known by name to other processes."""
+"""Called with scenario, members, threads and options; returns their trajectories.  Known by name to other processes."""
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NPROC": "1"}
 
@@ -56,6 +55,10 @@ class Executor(Protocol):
     def workers(self) -> int:
         """Number of blocks computed at the same time."""
 
+    @property
+    def threads(self) -> int:
+        """Number of cores that work on each of them."""
+
     def run(self, engine: Engine, plan: Plan, blocks: Sequence[int]) -> Results:
         """Results of the blocks, each as soon as it is there."""
 
@@ -67,29 +70,41 @@ def train(scenario: Any, members: range, **options: Any) -> xr.Dataset:
     return run_block(scenario, members, **options)
 
 
-def _compute(engine: Engine, plan: Plan, block: int) -> Result:
+def _compute(engine: Engine, plan: Plan, block: int, threads: int = 1) -> Result:
     start = time.perf_counter()
     try:
-        dataset = engine(plan.scenario, plan.members(block), **plan.options)
+        dataset = engine(plan.scenario, plan.members(block), threads=threads, **plan.options)
     except Exception as error:
         error.add_note(f"while computing {plan.described(block)}")
         raise
     return Result(block, dataset, time.perf_counter() - start, platform.node())
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # a part of the machine's: under SLURM, say, or in a container
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Here:
-    """One block after the other in this process."""
+    """One block after the other in this process, each of them with some threads."""
 
     workers = 1
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
 
     def run(self, engine: Engine, plan: Plan, blocks: Sequence[int]) -> Results:
         """Results of the blocks."""
         for block in blocks:
-            yield _compute(engine, plan, block)
+            yield _compute(engine, plan, block, self.threads)
 
 
 class Processes:
     """Processes of this machine, with one thread each."""
+
+    threads = 1
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -117,7 +132,7 @@ class Processes:
             min(self.workers, len(blocks)), mp_context=context, initializer=_begin_worker, initargs=(theirs,)
         )
         try:
-            with _environment(_ONE_THREAD):  # of the processes that the pool starts now
+            with _environment(_ONE_THREAD), _without_ctrl_c():  # both for the processes that the pool starts now
                 waiting = {pool.submit(_compute, engine, plan, block) for block in blocks}
             broken = None
             for future in as_completed(waiting):
@@ -149,6 +164,19 @@ def _end_with(line: Connection) -> None:
 
 
 @contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Keep Ctrl-C waiting, and from processes that are started now, until these can leave it to their parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
@@ -167,6 +195,8 @@ class OnCluster:
 
     Dask gives the block of a worker that is lost to another one.
     """
+
+    threads = 1
 
     def __init__(self, client: distributed.Client) -> None:
         self._client = client
@@ -211,7 +241,7 @@ def executor_for(workers: int | None, cluster: Any) -> Iterator[Executor]:
         with _client_of(cluster) as client:
             yield OnCluster(client)
     elif workers is None:
-        yield Here()
+        yield Here(usable_cores())
     else:
         yield Processes(integer("workers", workers, minimum=1, maximum=4096))
 
@@ -225,7 +255,11 @@ def _client_of(cluster: Any) -> Iterator[distributed.Client]:
     if isinstance(cluster, distributed.Client):
         yield cluster
     elif isinstance(cluster, str):
-        with distributed.Client(cluster) as client:
+        try:
+            client = distributed.Client(cluster)
+        except (OSError, ValueError) as error:  # nobody there; no address at all
+            raise ConnectionError(f"no Dask scheduler answers at {cluster!r}: {error}") from None
+        with client:
             yield client
     else:
         raise ValueError(

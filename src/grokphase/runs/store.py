@@ -172,7 +172,7 @@ def writing(
     try:
         with _explained(making, plan, []):
             folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         why = error.__cause__ or error
         raise ValueError(f"store must be a folder that can be written, got {str(path)!r}: {why}") from None
     unknown = {item.name for item in folder.iterdir()} - {"lock", "unfinished", "scenario.toml"}
@@ -212,6 +212,7 @@ def _explained(when: str, plan: Plan, finished: Sequence[Finished]) -> Iterator[
         yield
     except OSError as error:
         done = sum(block.members for block in finished)
+        safe = f" The {done} members that were finished are safe." if done else ""
         cure = "Cure that"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             cure = "Free some space"
@@ -220,8 +221,7 @@ def _explained(when: str, plan: Plan, finished: Sequence[Finished]) -> Iterator[
                 cure += f" (about {taken / done * (plan.scenario.members - done) / 2**20:.1f} MiB)"
         raise OSError(
             error.errno,
-            f"{error.strerror or error} {when}. The {done} members that were finished are safe. "
-            f"{cure} and make the same call again",
+            f"{error.strerror or error} {when}.{safe} {cure} and run it again",
         ) from error
 
 
