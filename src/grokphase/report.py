@@ -44,6 +44,7 @@ th, td { text-align: left; vertical-align: top; padding: .45rem .7rem .45rem 0; 
 th { color: var(--soft); font-weight: 600; } td.why { min-width: 16rem; }
 .verdict { font-weight: 600; white-space: nowrap; } .agrees { color: var(--agrees); }
 .erratum { color: var(--erratum); } .differs { color: var(--differs); }
+.findings { max-width: 46rem; padding-left: 1.2rem; } .findings li { margin: .4rem 0; }
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0; } a { color: inherit; }
 .counts { display: flex; flex-wrap: wrap; gap: 1.5rem; margin: 1.2rem 0; padding: 0; list-style: none; }
 .counts strong { font-size: 1.6rem; display: block; line-height: 1.1; }
@@ -60,6 +61,9 @@ class Section:
     comparisons: Sequence[Comparison]
     seconds: float
     """Time the computation took (zero if an earlier result was used)."""
+
+    findings: Sequence[str] = ()
+    """What the numbers say, in sentences."""
 
 
 def svg_of(figure: "Figure") -> bytes:
@@ -135,11 +139,13 @@ def _section(section: Section) -> str:
             section.published_picture, f"{experiment.title}, as published", "Published, drawn from the values read off"
         )
     rows = "".join(_row(row) for row in section.comparisons)
+    said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in section.findings)
     time = f"computed in {section.seconds:.1f} s" if section.seconds else "computed earlier"
     return f"""<section id="{experiment.name}">
 <h2>{html.escape(experiment.title)} <span class="soft">({experiment.name}, {time})</span></h2>
 <p>{html.escape(experiment.summary)}</p>
 <div class="pair">{pictures}</div>
+{f'<ul class="findings">{said}</ul>' if said else ""}
 <div class="wide"><table>
 <thead><tr><th>Quantity</th><th>Published</th><th>Computed</th><th>Uncertainty</th><th>Verdict</th><th>Why</th></tr></thead>
 <tbody>{rows}</tbody>
