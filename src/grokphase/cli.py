@@ -1,22 +1,27 @@
-"""The command line: ``grokphase predict``, ``list``, ``run`` and ``reproduce``.
+"""The command line: ``grokphase predict``, ``simulate``, ``status``, ``list``, ``run``, ``reproduce``
+and ``analyze``.
 
 A user's mistake ends in one line on standard error and exit code 2.
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from grokphase import __version__
+from grokphase import __version__, cli_runs
 from grokphase.predict import Prediction, predict_ball, predict_exponential
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["main"]
 
@@ -40,6 +45,8 @@ app = App(
 )
 predict = App(name="predict", help="What the solvable models say for one set of parameters.")
 app.command(predict)
+app.command(cli_runs.simulate)
+app.command(cli_runs.status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,10 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _refuse(str(error))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        return _refuse(str(error) if error.filename or not error.strerror else error.strerror)  # no "[Errno 28]"
+    except ValueError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        print("grokphase: interrupted; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        where = str(stopped) or "interrupted; the same command goes on from here"
+        print(f"grokphase: {where}", file=sys.stderr)
         return _INTERRUPTED
     return 0
 
@@ -119,7 +129,7 @@ def ball(
 
 def _show(prediction: Prediction, as_json: bool, plot: Path | None) -> None:
     if plot is not None:
-        _save(prediction, plot)
+        _save(prediction.draw, plot)
     if as_json:
         print(json.dumps(prediction.data, indent=2, allow_nan=False))
         return
@@ -131,10 +141,10 @@ def _show(prediction: Prediction, as_json: bool, plot: Path | None) -> None:
     console.print(f"\n{prediction.sentence}")
 
 
-def _save(prediction: Prediction, path: Path) -> None:
+def _save(draw: Callable[[], "Figure"], path: Path) -> None:
     from grokphase.experiments._style import style
 
-    figure = prediction.draw()
+    figure = draw()
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in known:
         raise ValueError(f"plot must end in one of {', '.join(sorted(known))}, got {str(path)!r}")
@@ -206,12 +216,15 @@ def run(
             seed=seed,
             options=options,
             progress=lambda fraction: bar.update(task, completed=fraction),
+            note=lambda text: bar.update(task, description=f"{experiment}: {text}"),
         )
     table = Table("quantity", "published", "computed", "uncertainty", "verdict")
     for row in section.comparisons:
         table.add_row(row.quantity, row.published, row.computed, row.uncertainty, row.verdict)
     console = Console()
     console.print(table)
+    for sentence in section.findings:
+        console.print(f"– {sentence}", highlight=False)
     console.print(f"{folder / experiment}.svg, .nc", highlight=False, soft_wrap=True)
 
 
@@ -246,6 +259,94 @@ def reproduce(*, out: Folder = _DEFAULT_FOLDER, scale: ScaleName = "quick", seed
     path = folder / "report.html"
     write_whole(path, render(sections, scale=scale, seed=seed, version=__version__).encode())
     Console().print(f"The report is at {path.resolve()}", highlight=False, soft_wrap=True)
+
+
+# --- analyze ---
+
+
+@app.command
+def analyze(
+    log: Path,
+    /,
+    *more: Path,
+    train: str | None = None,
+    test: str | None = None,
+    time: str | None = None,
+    member: str | None = None,
+    tolerance: float = 0.0,
+    window: Annotated[tuple[float, float] | None, Parameter(negative=())] = None,
+    which: Literal["first", "final"] = "first",
+    values: Literal["error", "accuracy", "error percent", "accuracy percent"] | None = None,
+    restart: Literal["resume"] | None = None,
+    as_json: Json = False,
+    plot: Plot = None,
+) -> None:
+    """Measure the transition in your own training logs.
+
+    Parameters
+    ----------
+    log
+        CSV, JSON lines, Parquet, or a folder of TensorBoard event files
+    more
+        further ones, if each holds one run
+    train
+        column of the training accuracy or error; by default told by the names, like the next three
+    test
+        column of the test (validation) accuracy or error
+    time
+        column of the steps or epochs
+    member
+        column that tells runs apart, such as a seed
+    tolerance
+        largest error that counts as zero, as a fraction: 0.01 is one percent
+    window
+        nearest and furthest distance before zero test error, for the exponent; by default chosen by a scan
+    which
+        zero error counts from its first record, or from the last return to it
+    values
+        what the columns hold, if their names do not say so
+    restart
+        "resume": a run whose time goes back to the beginning was started anew
+    """
+    from grokphase.analyze import analyze as analyzed
+
+    try:
+        found = analyzed(
+            log if not more else [log, *more],
+            time=time,
+            train=train,
+            test=test,
+            member=member,
+            values=values,
+            restart=restart,
+            tolerance=tolerance,
+            window=window,
+            which=which,
+        )
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from None
+    if plot is not None:
+        _save(found.draw, plot)
+    if as_json:
+        print(json.dumps(found.data, indent=2, allow_nan=False))
+        return
+    console = Console()
+    console.print(" ".join(found.sentences), highlight=False)
+    table = Table("quantity", "value", f"{found.data['confidence']:.0%} interval", "", box=None)
+    for row in found.quantities:
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+
+
+def _as_options(message: str) -> str:
+    """A message of the library with its arguments as they are given here: member= as --member."""
+
+    def option(match: re.Match[str]) -> str:
+        value = match[2] or ""
+        return f"--{match[1]} {json.dumps(value) if ' ' in value else value}".rstrip()
+
+    return re.sub(r"\b(train|test|time|member|values|restart)=(?:'([^']*)')?", option, message)
 
 
 @contextmanager

@@ -6,12 +6,16 @@ seed0 holds single numbers and a second file, opened at a restart from step 300;
 import shutil
 import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import grokphase as gp
+from event_writer import event, scalar
 from grokphase.transition._event_files import event_files, read_scalars
 
 FOLDER = Path(__file__).parent / "logs" / "tensorboard"
@@ -84,19 +88,41 @@ def test_a_subfolder_without_these_tags_is_no_run(tmp_path):
     assert_array_equal(runs["member"], ["a"])
 
 
-def event(tag, step, value):
-    """One record, written by hand after the format's definition; steps below 128, negative ones in ten bytes."""
-    number = struct.pack("<f", value)
-    summary = b"\x0a" + bytes([len(tag)]) + tag.encode() + b"\x15" + number
-    summary = b"\x0a" + bytes([len(summary)]) + summary
-    step_bytes = bytes([step]) if step >= 0 else bytes([step & 127 | 128, *[255] * 8, 1])
-    content = b"\x10" + step_bytes + b"\x2a" + bytes([len(summary)]) + summary
-    return struct.pack("<QI", len(content), 0) + content + b"\0" * 4
-
-
 def test_records_written_by_hand(tmp_path):
     path = tmp_path / "events.out.tfevents.0"
-    path.write_bytes(event("loss", 7, 0.25) + event("loss", -1, np.inf) + event("other", 0, 3.0))
+    path.write_bytes(
+        event(7, scalar("loss", 0.25)) + event(-1, scalar("loss", np.inf)) + event(0, scalar("other", 3.0))
+    )
     found = read_scalars([path])
     assert_array_equal(found["loss"], [[7, -1], [0.25, np.inf]])
     assert_array_equal(found["other"], [[0], [3.0]])
+
+
+ANY_SCALAR = st.tuples(
+    st.sampled_from(["a", "b", "loss/train", "loss/valid"]),
+    st.floats(width=32, allow_nan=False),
+    st.sampled_from("fd "),
+)
+STEPS = st.sampled_from([0, 1, 127, 128, 129, 16_383, 16_384, 2**40, -3])
+
+
+@given(st.lists(st.tuples(STEPS, st.lists(ANY_SCALAR, max_size=2)), max_size=12), st.integers(1, 6))
+@settings(max_examples=150, deadline=None)
+def test_records_decoded_together_are_those_decoded_one_by_one(rows, repeats):
+    """Any mixture of tags, types and lengths; repeated, so that records alike are decoded together."""
+    written = [(step, scalars) for _ in range(repeats) for step, scalars in rows]
+    content = b"".join(
+        event(step, *(scalar(tag, value, tensor=kind.strip()) for tag, value, kind in scalars), clock=float(place))
+        for place, (step, scalars) in enumerate(written)
+    )
+    expected: dict[str, list[tuple[int, float]]] = {}
+    for step, scalars in written:
+        for tag, value, _ in scalars:
+            expected.setdefault(tag, []).append((step, value))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "events.out.tfevents.0"
+        path.write_bytes(content)
+        found = read_scalars([path])
+    assert set(found) == set(expected)
+    for tag, pairs in expected.items():
+        assert_array_equal(np.stack(found[tag], axis=1), pairs)

@@ -9,6 +9,7 @@ from scipy import stats
 from synthetic import FALSE_ALARM, as_runs, power_law_runs
 
 import grokphase as gp
+from grokphase.transition.exponent import Window
 
 
 def measured(rng, exponent, **options):
@@ -76,6 +77,19 @@ CASES = {
     "12 runs": (1.0, {"members": 12, "noise": 0.1}),
     "20 runs": (0.5, {"members": 20, "noise": 0.1}),
 }
+
+
+@pytest.mark.parametrize(("exponent", "options"), [(1.0, {}), (0.5, {"noise": 0.2}), (2.5, {"noise": 0.2})])
+def test_standard_error_is_the_scatter_over_ensembles(exponent, options):
+    """In a given window, without systematic parts.  60 ensembles know the ratio to 9%; four of these are allowed."""
+    rng = np.random.default_rng(8)
+    values, errors = [], []
+    for _ in range(60):
+        transition = measured(rng, exponent, **options)
+        window = Window.fitted(transition._records.binned(1.0, 25.0), 0.0, 0.0)
+        values.append(window.of("exponent"))
+        errors.append(window.errors("exponent")[0])
+    assert np.std(values) / np.sqrt(np.mean(np.square(errors))) == pytest.approx(1.0, abs=0.37)
 
 
 @pytest.mark.slow

@@ -193,8 +193,10 @@ def test_what_cannot_be_told_is_refused():
 
     with pytest.raises(ValueError, match=r"reaches 100 but 'test_acc' never exceeds 0\.75: is that percent\?"):
         read([50.0, 100.0], [0.5, 0.75])
-    with pytest.raises(ValueError, match="'train_loss' may be an error or an accuracy"):
+    with pytest.raises(ValueError, match="'train_loss' looks like a loss, which does not tell when the error is zero"):
         read([0.5, 0.1], [0.5, 0.1], ("train_loss", "test_loss"))
+    with pytest.raises(ValueError, match="'top1' may be an error or an accuracy: say which"):
+        read([0.5, 0.1], [0.5, 0.1], ("top1", "test_acc"))
     with pytest.raises(ValueError, match="must lie between 0 and 100, got 50 to 120"):
         read([50.0, 120.0], [50.0, 60.0])
     with pytest.raises(ValueError, match=r"must lie between 0 and 1, got -0\.5 to 0\.5"):
@@ -272,7 +274,7 @@ def test_json_lines_with_nan_null_and_other_events(tmp_path):
 
 def test_parquet_without_pyarrow_says_what_is_needed(tmp_path, table, monkeypatch):
     table.to_parquet(tmp_path / "a.parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match="needs pyarrow"):
         gp.read_runs(tmp_path / "a.parquet", **NAMES)
 

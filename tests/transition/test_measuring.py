@@ -113,19 +113,19 @@ def test_words_and_plain_data(scene):
         fit = transition.exponent()
         assert data["exponent"]["value"] == fit.value
         assert data["exponent_refused"] is None
-        assert f"exponent {fit.value:.2f}" in text
-        assert "The transition is continuous" in text
+        assert f"to the power {fit.value:.2f}, the exponent" in text
+        assert "falls to zero gradually, without a jump" in text
     if scene == "first":
         assert data["order"]["kind"] == "first"
         assert data["exponent_refused"] is not None
         assert "of first order" in text
-        assert "exponent" not in text
+        assert "A jump has no exponent" in text
     if scene == "two grok":
         # The third run shows no more than that its delay exceeds 169; dropping it would have said 40.
         assert data["mean_grokking_time"]["reached"]["mean"] == 40.0
         assert data["mean_grokking_time"]["all"]["mean"] == pytest.approx(40 * 2 / 3 + 169 / 3 + 0)
-        assert "1 of 3 runs had not grokked" in text
-        assert "leaving them out would have said 40" in text
+        assert "1 of 3 has not got there when the record ends" in text
+        assert "leaving it out would have said 40" in text
     if scene == "nothing":
         assert data["exponent"] is None
         assert data["survival"] is None

@@ -23,9 +23,10 @@ runs cover it, errors at its near end are a few counts, all runs reach zero betw
 correction is not small at the far end, or the transition is not shown to be continuous
 (:mod:`grokphase.transition.order`): a jump is not an exponent of 0.
 
-Approximate: coverage is asymptotic in the number of runs; simulations give 93 to 99% for a 95% interval with 40
-runs.  An oscillation whose period exceeds half the window looks like another exponent and is not seen.  Runs with
-different exponents have no common one: the mean tends to the smallest.
+Approximate: coverage is asymptotic in the number of runs.  In simulations with 40 runs the scatter of the runs
+alone covers at the stated 95%, the whole interval, which is conservative, in 98 to 100% of 500 ensembles.  An
+oscillation whose period exceeds half the window looks like another exponent and is not seen.  Runs with different
+exponents have no common one: the mean tends to the smallest.
 
 References: Žunkovič & Ilievski 2024, Figs. 15, 19 and 24.  T. C. Hesterberg, Am. Stat. 69 (2015) 371-386 (expanded
 percentiles).
@@ -42,6 +43,7 @@ from grokphase.transition._scaling_law import BinnedErrors, Records, ScalingLaw
 
 __all__ = [
     "FEWEST_RUNS",
+    "Curve",
     "ExponentFit",
     "Plateau",
     "ShortScalingWindow",
@@ -73,6 +75,15 @@ class Plateau(NamedTuple):
     high: FloatArray
 
 
+class Curve(NamedTuple):
+    """Mean error in the bins of a window, as recorded and as fitted, each of shape (bin,)."""
+
+    distance: FloatArray
+    error: FloatArray
+    stderr: FloatArray
+    fitted: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class ExponentFit:
     """Exponent with its interval; see :meth:`Transition.exponent`."""
@@ -89,6 +100,7 @@ class ExponentFit:
     shift: float
     runs: int
     plateau: Plateau
+    curve: Curve
 
     @property
     def decades(self) -> float:
@@ -143,6 +155,13 @@ class Window:
         """Logarithms of mean errors minus the fit, shape (bin,)."""
         return self.bins.log_mean - self.law.log_error(self.parameters[None])[0]
 
+    def curve(self) -> Curve:
+        """What was fitted, and the fit."""
+        bins = self.bins
+        error = bins.scale * bins.errors.mean(axis=0)
+        fitted = bins.scale * np.exp(self.law.log_error(self.parameters[None])[0])
+        return Curve(np.exp(bins.log_distance), error, error * np.sqrt(bins.scatter.diagonal()), fitted)
+
     def _worst_oscillation(self, gain: FloatArray, rest: FloatArray) -> float:
         """Largest change of a parameter by an oscillation that leaves a residual of norm 1."""
         log_distance = self.bins.log_distance
@@ -194,7 +213,8 @@ def choose_window(
             f"an exponent needs at least {FEWEST_RUNS} runs that reach zero test error, got {runs}"
         )
     granularity = records.granularity
-    near, furthest = _ends(records, max(_GRAINS * granularity, _TOLERANCES * tolerance))
+    smallest = max(_GRAINS * granularity, _TOLERANCES * tolerance)
+    near, furthest = _ends(records, smallest)
     if 10 * granularity < 1e-4 * records.mean_error(near):
         granularity = 0.0  # far below what any record in the window can resolve
     if window is not None:
@@ -210,6 +230,12 @@ def choose_window(
         if bins is not None and bins.errors.shape[1] > 3 + (granularity > 0):
             candidates.append(Window.fitted(bins, tolerance, granularity))
     if not candidates:
+        if window is None and near > records.step.max():
+            raise ShortScalingWindow(
+                f"mean errors below {smallest:.2g} are too few counts, or too near what counts as zero; above, the "
+                f"records reach from {near:.4g} to {furthest:.4g} before the zero, where a fit needs "
+                f"{10**min_decades:.3g} times the distance: test on more inputs"
+            )
         raise ShortScalingWindow(
             f"the records before zero test error reach from {near:g} to {furthest:g}, too few of them for a fit: "
             "record the error more often"
@@ -261,6 +287,7 @@ def fit_exponent(
         shift=shift,
         runs=runs,
         plateau=plateau,
+        curve=chosen.curve(),
     )
 
 
@@ -285,7 +312,7 @@ def reason_to_refuse(fit: ExponentFit, chosen: Window, records: Records, min_dec
         )
     if abs(fit.correction) - chosen.errors("correction")[0] > _LARGEST_CORRECTION:
         return (
-            f"no power law within {fit.window[1]:g} of the transition: at that distance the error is "
+            f"no power law within {fit.window[1]:.3g} of the transition: at that distance the error is "
             f"{np.exp(fit.correction):.2g} times what the power law near the transition says; record more often"
         )
     return None

@@ -13,6 +13,7 @@ Exact: an accuracy of 1 (or 100 percent) is an error of exactly 0.  Event files 
 rounded by up to 6e-8.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ import numpy as np
 import xarray as xr
 
 from grokphase._checks import FloatArray, choice
+from grokphase.transition._column_names import Names, guess_names
 from grokphase.transition._event_files import event_files, read_scalars
 from grokphase.transition._run_series import Series, dense, numbers
-from grokphase.transition._tables import Columns, missing, read_columns
+from grokphase.transition._tables import Columns, column_names, missing, read_columns
 
-__all__ = ["read_runs"]
+__all__ = ["find_names", "read_runs"]
 
 _VALUES = ("error", "accuracy", "error percent", "accuracy percent")
 _ROUNDING = 1e-6  # a float32 accuracy may exceed 1 by so much
@@ -93,22 +95,92 @@ def read_runs(
     if {"train_error", "test_error"} & set(others):
         raise ValueError("others must not be called train_error or test_error: the result has these already")
     resume = restart == "resume"
-    if isinstance(source, xr.Dataset):
+    paths = _paths(source)
+    if paths is not None:
+        runs = _from_files(paths, time, wanted, member, resume=resume)
+    elif isinstance(source, xr.Dataset):
         runs = _from_dataset(source, time, train, test, member)
-    elif isinstance(source, str | Path):
-        runs = _from_files([Path(source)], time, wanted, member, resume=resume)
-    elif isinstance(source, Sequence) and source and all(isinstance(path, str | Path) for path in source):
-        runs = _from_files([Path(path) for path in source], time, wanted, member, resume=resume)
-    elif isinstance(source, Mapping) or (hasattr(source, "columns") and hasattr(source, "to_numpy")):
+    elif _is_table(source):
         runs = _from_columns(source, time, wanted, member, resume=resume)
     else:
-        raise ValueError(
-            f"source must be a path, a table, a mapping of arrays or a dataset, got {type(source).__name__}"
-        )
+        raise _no_source(source)
     return _with_errors(runs, train, test, values)
 
 
+def find_names(
+    source: Any,
+    *,
+    time: str | None = None,
+    train: str | None = None,
+    test: str | None = None,
+    member: str | None = None,
+) -> Names:
+    """Arguments of :func:`read_runs`, those left out found by the names of the columns.
+
+    Parameters
+    ----------
+    source, time, train, test, member
+        As for :func:`read_runs`; None: to be found, if the names leave no doubt.
+
+    Returns
+    -------
+    Names
+        ``.time``, ``.train``, ``.test``, ``.member``.
+
+    Raises
+    ------
+    ValueError
+        If there is a doubt; the message lists the columns.
+
+    Examples
+    --------
+    >>> find_names({"epoch": [0, 1], "accuracy": [0.5, 1.0], "val_accuracy": [0.5, 0.75], "loss": [1.0, 0.1]})
+    Names(time='epoch', train='accuracy', test='val_accuracy', member=None)
+    """
+    paths = _paths(source)
+    if paths is None:
+        if not isinstance(source, xr.Dataset) and not _is_table(source):
+            raise _no_source(source)
+        columns = source.variables if isinstance(source, xr.Dataset) else getattr(source, "columns", source)
+        return guess_names("the table", [str(name) for name in columns], time, train, test, member)
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"there is no file or folder {path}")
+    where = str(paths[0]) if len(paths) == 1 else "each of these"
+    if any(map(_holds_events, paths)):  # they have steps, and a folder for each run
+        if train is not None and test is not None:
+            return Names(time or "step", train, test, member)
+        names = _common([_tags(path) if _holds_events(path) else column_names(path) for path in paths])
+        return guess_names(where, names, time or "step", train, test, member)._replace(member=member)
+    return guess_names(where, _common([column_names(path) for path in paths]), time, train, test, member)
+
+
+def _common(names: list[list[str]]) -> list[str]:
+    return [name for name in names[0] if all(name in others for others in names)]
+
+
 # --- sources ---
+
+
+def _paths(source: Any) -> list[Path] | None:
+    """Files and folders, if that is what the source is."""
+    if isinstance(source, str | Path):
+        return [Path(source)]
+    if isinstance(source, Sequence) and source and all(isinstance(path, str | Path) for path in source):
+        return [Path(path) for path in source]
+    return None
+
+
+def _is_table(source: Any) -> bool:
+    return isinstance(source, Mapping) or (hasattr(source, "columns") and hasattr(source, "to_numpy"))
+
+
+def _no_source(source: Any) -> ValueError:
+    return ValueError(f"source must be a path, a table, a mapping of arrays or a dataset, got {type(source).__name__}")
+
+
+def _holds_events(path: Path) -> bool:
+    return path.is_dir() or "tfevents" in path.name
 
 
 def _from_dataset(source: xr.Dataset, time: str, train: str, test: str, member: str | None) -> xr.Dataset:
@@ -175,14 +247,16 @@ def _from_matrices(columns: Columns, time: str, wanted: list[str], member: str |
 
 
 def _from_files(paths: list[Path], time: str, wanted: list[str], member: str | None, *, resume: bool) -> xr.Dataset:
-    parts: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
+    parts: dict[Any, dict[str, tuple[FloatArray, FloatArray]]] = {}
+    without: list[str] = []
     for path in paths:
         if not path.exists():
             raise ValueError(f"there is no file or folder {path}")
-        if path.is_dir() or "tfevents" in path.name:
+        if _holds_events(path):
             if member is not None:
                 raise ValueError(f"{path} holds event files, which tell runs apart by folders: leave member out")
-            found = _event_runs(path, wanted)
+            found, lacking = _event_runs(path, wanted)
+            without += lacking
         else:
             needed = [time, *wanted, *([member] if member is not None else [])]
             found = _by_member(read_columns(path, needed), time, wanted, member)
@@ -191,26 +265,44 @@ def _from_files(paths: list[Path], time: str, wanted: list[str], member: str | N
         else:
             one = len(found) == 1 and member is None
             parts |= {str(path) if one else f"{path}/{name}": series for name, series in found.items()}
-    return _assembled(parts, resume=resume, source=", ".join(map(str, paths)), time=time)
+    unit = "step" if all(map(_holds_events, paths)) else time
+    runs = _assembled(parts, resume=resume, source=", ".join(map(str, paths)), time=unit)
+    return runs.assign_attrs(folders_without=", ".join(without))
 
 
-def _event_runs(path: Path, wanted: list[str]) -> dict[Any, dict[str, tuple[FloatArray, FloatArray]]]:
+def _event_folders(path: Path) -> dict[str, list[Path]]:
+    """Event files by the folder they are in."""
     if path.is_file():
-        folders = {path.name: [path]}
-    else:
-        folders = {str(folder.relative_to(path)): event_files(folder) for folder in [path, *sorted(path.rglob("*/"))]}
-        folders = {name: files for name, files in folders.items() if files}
+        return {path.name: [path]}
+    folders = {str(folder.relative_to(path)): event_files(folder) for folder in [path, *path.rglob("*/")]}
+    folders = {
+        path.name if name == "." else name: folders[name] for name in sorted(folders, key=_counting) if folders[name]
+    }
     if not folders:
         raise ValueError(f"{path} holds no TensorBoard event files")
-    runs, tags = {}, set()
-    for name, files in folders.items():
+    return folders
+
+
+def _tags(path: Path) -> list[str]:
+    """Of all runs, in the order they were first written."""
+    found = (read_scalars(files) for files in _event_folders(path).values())
+    return list(dict.fromkeys(tag for scalars in found for tag in scalars))
+
+
+def _event_runs(path: Path, wanted: list[str]) -> tuple[dict[Any, dict[str, tuple[FloatArray, FloatArray]]], list[str]]:
+    """Times and values of every run that has all that is wanted, and the names of those that have only a part of it."""
+    runs: dict[Any, dict[str, tuple[FloatArray, FloatArray]]] = {}
+    lacking, tags = [], set()
+    for name, files in _event_folders(path).items():
         scalars = read_scalars(files)
         tags |= set(scalars)
         if set(wanted) <= set(scalars):
-            runs[path.name if name == "." else name] = {tag: scalars[tag] for tag in wanted}
+            runs[name] = {tag: scalars[tag] for tag in wanted}
+        elif set(wanted) & set(scalars):
+            lacking.append(name)
     if not runs:
         raise missing(str(path), wanted, sorted(tags))
-    return runs
+    return runs, lacking
 
 
 def _by_member(
@@ -218,10 +310,14 @@ def _by_member(
 ) -> dict[Any, dict[str, tuple[FloatArray, FloatArray]]]:
     """Times and values of every variable, by member in ascending order."""
     moments = numbers(time, columns[time])
+    series = {name: numbers(name, columns[name]) for name in wanted}
+    nothing = np.isnan(moments) & np.all([np.isnan(column) for column in series.values()], axis=0)
+    if nothing.any():  # a line of notes, or the unfinished last one of a job that was killed
+        kept = {name: np.asarray(column)[~nothing] for name, column in columns.items()}
+        return _by_member(kept, time, wanted, member)
     unknown = np.flatnonzero(~np.isfinite(moments))
     if unknown.size:
         raise ValueError(f"{time!r} is missing or infinite in {unknown.size} rows, first in row {unknown[0] + 1}")
-    series = {name: numbers(name, columns[name]) for name in wanted}
     for name, column in series.items():
         if np.isinf(column).any():
             raise ValueError(f"{name!r} is infinite in row {np.flatnonzero(np.isinf(column))[0] + 1}")
@@ -248,7 +344,16 @@ def _labels(member: str, column: Any) -> tuple[list[Any], Any]:
     labels, codes = np.unique(array, return_inverse=True)
     if labels.dtype.kind == "f" and (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
-    return labels.tolist(), codes
+    if labels.dtype.kind != "U":
+        return labels.tolist(), codes
+    order = np.array(sorted(range(labels.size), key=lambda place: _counting(labels[place])), dtype=np.intp)
+    return labels[order].tolist(), np.argsort(order)[codes]
+
+
+def _counting(label: str) -> list[tuple[int, str]]:
+    """Key that sorts "seed2" before "seed10"."""
+    parts = re.split(r"(\d+)", label)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _time_attributes(name: str) -> dict[str, str]:
@@ -311,6 +416,11 @@ def _error(name: str, column: FloatArray, kind: str, percent: bool) -> FloatArra
 def _kind(name: str) -> str:
     found = [kind for kind, part in (("accuracy", "acc"), ("error", "err")) if part in name.lower()]
     if len(found) != 1:
+        if "loss" in name.lower():
+            raise ValueError(
+                f"{name!r} looks like a loss, which does not tell when the error is zero: name an accuracy or an "
+                "error, or say that it is one (values='error')"
+            )
         raise ValueError(f"{name!r} may be an error or an accuracy: say which (values='error' or values='accuracy')")
     return found[0]
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from grokphase.transition.exponent import ExponentFit, ShortScalingWindow
-from grokphase.transition.survival import MeanTime, Survival
-from grokphase.transition.zero_times import CensoredTimes
+from grokphase.transition.survival import MeanTime, Survival, median_delay
+from grokphase.transition.wording import sentences
+from grokphase.transition.zero_times import CensoredTimes, zero_times
 
 if TYPE_CHECKING:
     from grokphase.transition.measuring import Transition
@@ -19,6 +21,8 @@ __all__ = ["SCHEMA", "describe", "to_dict"]
 
 SCHEMA = 1
 """Version of the dictionary."""
+
+_CONFIDENCE = 0.95
 
 
 def to_dict(transition: "Transition") -> dict[str, Any]:
@@ -31,11 +35,16 @@ def to_dict(transition: "Transition") -> dict[str, Any]:
         "time": str(transition.runs["time"].attrs.get("long_name", "time")),
         "runs": len(transition.zero_test_time),
         "tolerance": transition.tolerance,
+        "confidence": _CONFIDENCE,
         "which": transition.which,
         "member": [str(label) for label in transition.runs["member"].to_numpy()],
         "zero_train_time": _times(transition.zero_train_time),
         "zero_test_time": _times(transition.zero_test_time),
         "grokking_time": _times(transition.grokking_time),
+        "records": _records(transition),
+        "share": _shares(transition),
+        "median": _medians(transition),
+        "returns": _returns(transition),
         "survival": _survival(transition),
         "mean_grokking_time": _means(transition),
         "order": {
@@ -53,59 +62,55 @@ def to_dict(transition: "Transition") -> dict[str, Any]:
 
 def describe(transition: "Transition") -> str:
     """One paragraph; see :meth:`Transition.describe`."""
-    runs = len(transition.zero_test_time)
-    unit = str(transition.runs["time"].attrs.get("long_name", "time"))
-    unit = "" if unit == "time" else f" ({unit})"
-    train, test = transition.zero_train_time, transition.zero_test_time
-    threshold = "zero" if transition.tolerance == 0 else f"at most {transition.tolerance:g}"
-    sentences = [
-        f"{_share(train, runs)} {'reaches' if runs == 1 else 'reach'} a training error of {threshold}"
-        f"{_typically(train)}, {_share(test, runs)} a test error of {threshold}{_typically(test)}{unit}."
-    ]
-    sentences += _delay_sentences(transition)
-    order = transition.order()
-    jump = f"{order.jump.value:.2g} [{order.jump.low:.2g}, {order.jump.high:.2g}]"
-    if order.kind == "first":
-        sentences.append(f"The transition is of first order: the test error jumps from {jump} to zero.")
-    elif order.kind == "continuous":
-        sentences.append(f"The transition is continuous: a jump of the test error is at most {order.jump.high:.2g}.")
-    else:
-        sentences.append(f"Whether the test error jumps to zero is undecided: {order.evidence}.")
-    fit, refusal = _exponent(transition)
-    if fit is not None and refusal is None:
-        sentences.append(
-            f"It vanishes with the exponent {_with_interval(fit.value, fit.low, fit.high)} ({fit.confidence:.0%}, "
-            f"{fit.decades:.1f} decades from {fit.window[0]:.3g} to {fit.window[1]:.3g} before the transition)."
-        )
-    elif order.kind == "continuous":
-        sentences.append(f"No exponent is given: {refusal}.")
-    modes = _modes(transition)
-    if modes is not None and modes["runs"] >= _FEWEST_FOR_MODES:
-        where = " and ".join(f"{place:.3g}" for place in modes["locations"])
-        several = "more than one mode, near" if modes["bimodal"] else "no more than one mode that could be told, near"
-        sentences.append(f"The grokking time has {several} {where} (dip test, p = {modes['p_value']:.2g}).")
-    return " ".join(sentences)
+    return " ".join(sentences(to_dict(transition)))
 
 
-_FEWEST_FOR_MODES = 20  # a sentence on modes is of no use for fewer
+def _records(transition: "Transition") -> dict[str, Any]:
+    """How often and how long was recorded, and the smallest errors."""
+    runs = transition.runs
+    time = runs["time"].to_numpy().astype(np.float64)
+    errors = {name: runs[f"{name}_error"].to_numpy() for name in ("train", "test")}
+    used = time[~np.isnan(errors["test"]).all(axis=0)]
+    smallest = {
+        f"smallest_{name}_error": float(np.nanmin(error)) if not np.isnan(error).all() else None
+        for name, error in errors.items()
+    }
+    recorded = time[~np.isnan([*errors.values()]).all(axis=(0, 1))]
+    last = float(recorded[-1]) if recorded.size else None
+    return {"every": float(np.median(np.diff(used))) if used.size > 1 else None, "last": last, **smallest}
 
 
-def _delay_sentences(transition: "Transition") -> list[str]:
-    if not (transition.zero_train_time.reached | transition.zero_test_time.reached).any():
-        return ["No run reached either, so that there is no grokking time."]
-    curve = transition.survival()
-    means = _means(transition)
-    mean = means["all"]
-    restricted = means["restricted_to"]
-    up_to = "" if means["complete"] else f" (cut at {restricted:.4g}, the longest record)"
-    sentences = [f"The test error follows the training error by {_pm(mean)} on average{up_to}."]
-    if curve.censored:
-        left = f"{curve.censored} of {curve.censored + curve.events} runs had not grokked when their record ended"
-        reached = means["reached"]
-        dropped = f"; leaving them out would have said {_pm(reached)}" if reached else ""
-        median = f", the median delay is {curve.median:.4g}" if np.isfinite(curve.median) else ""
-        sentences.append(f"{left}{median}{dropped}.")
-    return sentences
+def _medians(transition: "Transition") -> dict[str, Any]:
+    """Median of each time over all runs, with its interval."""
+    medians = {name: _median(getattr(transition, name), transition) for name in ("zero_train_time", "zero_test_time")}
+    return {**medians, "grokking_time": median_delay(transition.grokking_time, _CONFIDENCE)._asdict()}
+
+
+def _median(times: CensoredTimes, transition: "Transition") -> dict[str, float | None]:
+    """Of a time, as of a delay since the first record."""
+    start = float(transition.runs["time"][0])
+    since = CensoredTimes(times.value - start, times.low - start, times.high - start, times.reached)
+    found = median_delay(since, _CONFIDENCE)._asdict()
+    return {name: None if value is None else value + start for name, value in found.items()}
+
+
+def _shares(transition: "Transition") -> dict[str, Any]:
+    """Share of runs that reach each zero error within their record, with the exact binomial interval."""
+    found = {}
+    for name in ("zero_train_time", "zero_test_time"):
+        reached = getattr(transition, name).reached
+        interval = stats.binomtest(int(reached.sum()), reached.size).proportion_ci(_CONFIDENCE, method="exact")
+        found[name] = {"value": float(reached.mean()), "low": float(interval.low), "high": float(interval.high)}
+    return found
+
+
+def _returns(transition: "Transition") -> dict[str, Any]:
+    """Runs whose test error leaves zero again, and the median of the time from which it is zero for good."""
+    time = transition.runs["time"].to_numpy().astype(np.float64)
+    for_good = zero_times(time, transition.runs["test_error"].to_numpy(), transition.tolerance, "final")
+    first = transition.zero_test_time
+    back = first.reached & (~for_good.reached | (for_good.value > first.value))
+    return {"runs": int(back.sum()), "median": _median(for_good, transition)["value"]}
 
 
 def _means(transition: "Transition") -> dict[str, Any]:
@@ -146,6 +151,7 @@ def _fit(fit: ExponentFit) -> dict[str, Any]:
         "window": list(fit.window),
         "decades": fit.decades,
         "plateau": {name: _list(column) for name, column in fit.plateau._asdict().items()},
+        "curve": {name: _list(column) for name, column in fit.curve._asdict().items()},
     }
 
 
@@ -190,30 +196,3 @@ def _list(values: ArrayLike) -> list[float | None]:
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """Infinity has no place in JSON."""
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
-
-
-def _share(times: CensoredTimes, runs: int) -> str:
-    reached = int(times.reached.sum())
-    if runs == 1:
-        return "The run" if reached else "The run does not"
-    return f"All {runs} runs" if reached == runs else f"{reached} of {runs} runs"
-
-
-def _typically(times: CensoredTimes) -> str:
-    if not times.reached.any():
-        return ""
-    values = times.value[times.reached]
-    return f" at {values[0]:.4g}" if values.size == 1 else f" (median {np.median(values):.4g})"
-
-
-def _pm(mean: dict[str, Any] | None) -> str:
-    if mean is None:
-        return "an unknown time"
-    if mean["stderr"] is None:
-        return f"{mean['mean']:.4g}"
-    return f"{mean['mean']:.4g} ± {mean['stderr']:.2g}"
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    digits = max(0, int(np.ceil(-np.log10(max(high - low, 1e-9)))) + 1)
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -31,7 +31,7 @@ from scipy import stats
 from grokphase._checks import FloatArray, choice, real
 from grokphase.transition.zero_times import CensoredTimes
 
-__all__ = ["MeanTime", "Survival", "mean_delay", "survival_curve"]
+__all__ = ["MeanTime", "MedianTime", "Survival", "mean_delay", "median_delay", "survival_curve"]
 
 
 class MeanTime(NamedTuple):
@@ -39,6 +39,14 @@ class MeanTime(NamedTuple):
 
     mean: float
     stderr: float
+
+
+class MedianTime(NamedTuple):
+    """A median with its interval; None where there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +126,31 @@ def survival_curve(grokking: CensoredTimes, confidence: float) -> Survival:
     for place in np.flatnonzero(probability == 0):
         high[place] = high[place - 1] if place else 1 - none_yet ** (1 / all_runs)
     return Survival(time, probability, low, high, confidence, events.size, censored.size, unknown)
+
+
+def median_delay(grokking: CensoredTimes, confidence: float) -> MedianTime:
+    """Median delay, and the interval of medians that the data do not reject.
+
+    Where all runs are observed for longer than the ones that got there took, ranks of the delays bound the median by
+    the binomial law, without approximation: it takes six runs.  Else the pointwise interval of the survival curve is
+    inverted (Brookmeyer & Crowley, Biometrics 38 (1982) 29-41).
+    """
+    events, censored, _ = _delays(grokking)
+    if not events.size + censored.size:
+        return MedianTime(None, None, None)
+    curve = survival_curve(grokking, confidence)
+    value = curve.median if np.isfinite(curve.median) else None
+    if censored.min(initial=np.inf) >= events.max(initial=-np.inf):
+        ranked = np.append(np.sort(events), np.full(censored.size, np.inf))
+        # Fewer than `rank` of the runs lie below the median with a probability of at most (1 − confidence)/2.
+        rank = int(stats.binom.ppf((1 - confidence) / 2, ranked.size, 0.5))
+        ends = (float(ranked[rank - 1]), float(ranked[-rank])) if rank else (-np.inf, np.inf)
+        low, high = (end if np.isfinite(end) else None for end in ends)
+        return MedianTime(value, low, high)
+    low, high = (
+        float(curve.time[(bound <= 0.5).argmax()]) if bound.min() <= 0.5 else None for bound in (curve.low, curve.high)
+    )
+    return MedianTime(value, low, high)
 
 
 def mean_delay(grokking: CensoredTimes, restricted_to: float | None, runs: str) -> MeanTime:
