@@ -18,11 +18,11 @@ class TestPublished:
             assert ensemble.snapshots == ()
             assert (ensemble.scenario.members, ensemble.scenario.seed) == (members, 7)
 
-    def test_scenarios_are_the_published_ones(self):
+    def test_scenarios_are_the_published_ones_observed_as_far_as_drawn(self):
         found = published("paper", 0, reaches=(2,))
         scenario = found["K=2, L1, d=40"].scenario
         twice = CellularAutomaton(535945230, 2)  # rule 30 applied twice
-        assert scenario == Scenario(twice, 40, l1=1e-3, members=1000, protocol="published")
+        assert scenario == Scenario(twice, 40, l1=1e-3, members=1000, protocol="published", observe=1.0)
         assert [found[f"K=2, {key}, d=10"].scenario.duration for key in LATEST] == list(LATEST.values())
 
     def test_options(self):

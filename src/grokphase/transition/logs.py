@@ -346,7 +346,7 @@ def _labels(member: str, column: Any) -> tuple[list[Any], Any]:
         labels = labels.astype(np.int64)
     if labels.dtype.kind != "U":
         return labels.tolist(), codes
-    order = np.array(sorted(range(labels.size), key=lambda place: _counting(labels[place])), dtype=np.intp)
+    order = np.array(sorted(range(labels.size), key=lambda place: _counting(str(labels[place]))), dtype=np.intp)
     return labels[order].tolist(), np.argsort(order)[codes]
 
 
