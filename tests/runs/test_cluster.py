@@ -100,12 +100,15 @@ def test_a_cluster_that_goes_away(tmp_path):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "tcp://127.0.0.1:99999999"])
 def test_no_scheduler(address):
+    """An error in words, after which others do not look for that scheduler either."""
+    before = dask.config.get("scheduler", None)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}),
         pytest.raises(ConnectionError, match=f"no Dask scheduler answers at '{address}'"),
         executor_for(None, address),
     ):
         pass
+    assert dask.config.get("scheduler", None) == before
 
 
 def test_without_dask(monkeypatch):

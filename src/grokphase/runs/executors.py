@@ -256,7 +256,8 @@ def _client_of(cluster: Any) -> Iterator[distributed.Client]:
         yield cluster
     elif isinstance(cluster, str):
         try:
-            client = distributed.Client(cluster)
+            # Not Dask's default for everybody, which a client that fails to start would remain.
+            client = distributed.Client(cluster, set_as_default=False)
         except (OSError, ValueError) as error:  # nobody there; no address at all
             raise ConnectionError(f"no Dask scheduler answers at {cluster!r}: {error}") from None
         with client:
