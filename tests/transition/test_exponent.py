@@ -59,6 +59,21 @@ def test_interval_covers(exponent):
     assert by_line < enough(40)
 
 
+def test_curve_is_in_the_units_of_time():
+    """The bins lie at the window's distances, with the mean error that is recorded between their neighbours'."""
+    transition = measured(np.random.default_rng(3), 1.0)
+    found = transition.exponent()
+    near, far = found.window
+    distance = found.curve.distance
+    assert near <= distance[0] < distance[-1] < far
+    recorded = transition.aligned(offsets=-distance[::-1])["test_error"].to_numpy()[::-1]
+    assert (np.diff(recorded) > 0).all()
+    assert (recorded[:-2] < found.curve.error[1:-1]).all()
+    assert (found.curve.error[1:-1] < recorded[2:]).all()
+    assert (recorded[:-2] < found.curve.fitted[1:-1]).all()
+    assert (found.curve.fitted[1:-1] < recorded[2:]).all()
+
+
 CASES = {
     "clean": (0.5, {}),
     "clean, 1": (1.0, {}),

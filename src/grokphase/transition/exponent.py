@@ -160,7 +160,7 @@ class Window:
         bins = self.bins
         error = bins.scale * bins.errors.mean(axis=0)
         fitted = bins.scale * np.exp(self.law.log_error(self.parameters[None])[0])
-        return Curve(np.exp(bins.log_distance), error, error * np.sqrt(bins.scatter.diagonal()), fitted)
+        return Curve(bins.far * np.exp(bins.log_distance), error, error * np.sqrt(bins.scatter.diagonal()), fitted)
 
     def _worst_oscillation(self, gain: FloatArray, rest: FloatArray) -> float:
         """Largest change of a parameter by an oscillation that leaves a residual of norm 1."""
