@@ -260,3 +260,12 @@ def test_installed_as_a_program():
     )
     assert done.returncode == 2
     assert done.stderr == "grokphase: class_gap must be ≥ 0, got -1.0\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_mistake():
+    """As "head" does: no message, and the shell's code for a closed pipe."""
+    command = [sys.executable, "-m", "grokphase", "predict", "exponential", "--gap", "0.4", "--samples", "10", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -5,6 +5,7 @@ A user's mistake ends in one line on standard error and exit code 2.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,8 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="print JSON in
 Plot = Annotated[Path | None, Parameter(help="draw it into this file (svg, pdf, png, ...)")]
 
 _DEFAULT_FOLDER = Path("grokphase-report")
-_INTERRUPTED = 130  # the shell's code for a program ended by Ctrl-C
+_INTERRUPTED = 130  # the shell's codes for a program ended by Ctrl-C, or by a closed pipe
+_BROKEN_PIPE = 141
 
 app = App(
     name="grokphase",
@@ -53,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
         app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
         return _refuse(str(error))
+    except BrokenPipeError:  # who reads our output has seen enough, as "head" does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except OSError as error:
         return _refuse(str(error) if error.filename or not error.strerror else error.strerror)  # no "[Errno 28]"
     except ValueError as error:
