@@ -1,7 +1,7 @@
 r"""Shared by Figs. 19, 20, 24 and 25: means over runs at equal distance from their zero test time t_ε.
 
-Runs.  "reached": all that reach zero test error.  "delayed": of these, the ones with t_G > 0 that are not too late,
-as in the published histograms (:func:`grokphase.experiments._ensembles.selected`).  The published averages fit the
+Runs.  "reached": all that reach zero test error.  "delayed": of these, the ones with t_G > 0 that are not too late
+(:func:`grokphase.experiments._ensembles.selected`).  The published averages fit the
 former and not the latter: with 1000 runs of ours, K = 1 and d = 10, the mean error 0.5 before t_ε is 0.71(3) and
 0.59(4) without penalty, the drawn one 0.703.  So the former are compared with the paper.
 

@@ -5,21 +5,30 @@
 References: Žunkovič & Ilievski 2024, Figs. 19, 20, 24, 25.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from grokphase._checks import FloatArray
 from grokphase.experiments._aligned import COUNTS, EARLIEST, LATEST, RARE, RATE, SELECTIONS, WINDOWS, log_log_slope
-from grokphase.experiments._ensembles import BONDS, REGULARISATIONS
-from grokphase.experiments._framework import Comparison, Curve, compare_curve, published_rows
-from grokphase.experiments._style import MUTED
+from grokphase.experiments._ensembles import BONDS, REGULARISATIONS, bonds_of, published
+from grokphase.experiments._framework import (
+    Comparison,
+    Curve,
+    Experiment,
+    Progress,
+    Scale,
+    compare_curve,
+    published_rows,
+)
+from grokphase.experiments._style import MUTED, panel_title, panels, style
 
 __all__ = [
     "BAND",
@@ -29,9 +38,11 @@ __all__ = [
     "PUBLISHED",
     "READING",
     "Means",
+    "aligned_experiment",
     "compare_both_sides",
     "composition",
     "draw_dashed",
+    "draw_published_panels",
     "ensembles_in",
     "explain_lines",
     "means_to_compare",
@@ -43,6 +54,7 @@ __all__ = [
     "slope_of",
     "thinned",
     "time_axis",
+    "title_of",
 ]
 
 PUBLISHED, DELAYED = (0, (4, 1.5)), (0, (1, 1))  # dashes
@@ -53,6 +65,48 @@ PENALTIES = {"none": "no penalty", "L2": r"$\lambda_2 = 10^{-4}$", "L1": r"$\lam
 
 READING = {"fig19": 9e-4, "fig24": 2e-3, "fig20": 0.02, "fig25": 0.02}
 """Error of a published curve between two rows of its file."""
+
+
+Measure = Callable[[Mapping[str, xr.Dataset], Sequence[int], Sequence[int], np.random.Generator], xr.Dataset]
+"""Called with the runs by name, reaches, bond dimensions and a generator."""
+
+
+def aligned_experiment(
+    name: str,
+    reaches: Sequence[int],
+    title: str,
+    summary: str,
+    *,
+    measure: Measure,
+    draw: Callable[[str, xr.Dataset], Figure],
+    draw_published: Callable[[str, Sequence[int]], Figure],
+    compare: Callable[[str, xr.Dataset], Sequence[Comparison]],
+) -> Experiment:
+    """The experiment of one figure of aligned means; the functions are also told its name."""
+
+    def compute(
+        scale: Scale,
+        rng: np.random.Generator,
+        progress: Progress,
+        runs: Mapping[str, xr.Dataset],
+        members: int = 0,
+        bonds: str = "",
+    ) -> xr.Dataset:
+        found = measure(runs, reaches, bonds_of(scale, bonds), rng)
+        progress(1.0)
+        return found
+
+    return Experiment(
+        name=name,
+        title=title,
+        summary=summary,
+        compute=compute,
+        draw=partial(draw, name),
+        draw_published=partial(draw_published, name, reaches),
+        compare=partial(compare, name),
+        options={"members": 0, "bonds": ""},
+        ensembles=partial(published, reaches=reaches),
+    )
 
 
 # --- published values ---
@@ -104,6 +158,26 @@ def published_runs(reach: int, regularisation: str, bond: int) -> int:
 
 
 # --- drawing ---
+
+
+def title_of(penalty: str, reach: int, reaches: Sequence[int]) -> str:
+    """Heading of a panel; it names the reach where there are several."""
+    return PENALTIES[penalty] + (f", $K = {reach}$" if len(reaches) > 1 else "")
+
+
+def draw_published_panels(reaches: Sequence[int], ylabel: str, draw: Callable[[Axes, int, str], None]) -> Figure:
+    """One panel for each reach and penalty; ``draw`` fills one."""
+    with style():
+        figure, axes = panels(len(PENALTIES), len(reaches), height=2.1)
+        for index, axis in enumerate(axes):
+            reach, penalty = reaches[index // len(PENALTIES)], list(PENALTIES)[index % len(PENALTIES)]
+            draw(axis, reach, penalty)
+            time_axis(axis, reach)
+            axis.legend(loc="upper right", fontsize=6, handlelength=1.2)
+            panel_title(axis, index, title_of(penalty, reach, reaches))
+        for axis in axes[:: len(PENALTIES)]:
+            axis.set_ylabel(ylabel)
+    return figure
 
 
 def time_axis(axis: Axes, reach: int) -> None:

@@ -7,8 +7,9 @@ rule, for three bond dimensions d and three regularisations; the preset ``publis
 Runs go on for 200 epochs after zero test error, as far as the published curves are drawn (the published runs went on
 for 400, which changes nothing else).
 
-Selection: the published averages leave runs out, those that were never worse on the test than on the training set
-(t_G ≤ 0), and those that are late.  :func:`selected` does the same; whoever uses it should say what it leaves out.
+Selection: :func:`selected` keeps the runs that were worse on the test than on the training set for a while (t_G > 0) and
+are not late.  Neither the published averages nor the published histograms are over these runs alone, as their ends
+suggest; see :mod:`grokphase.experiments._aligned` and :mod:`grokphase.experiments._times`.
 
 References: Žunkovič & Ilievski 2024, Sec. 4.3.2, App. D.
 """
@@ -34,7 +35,7 @@ REGULARISATIONS = {"none": (0.0, 0.0), "L2": (0.0, 1e-4), "L1": (1e-3, 0.0)}
 """λ₁ and λ₂."""
 
 LATEST = {"none": 10.0, "L2": 5.0, "L1": 3.0}
-"""Runs that reach zero test error at this time or later are left out of the published averages."""
+"""The published histograms of the zero test time end just below these numbers."""
 
 OBSERVE = 1.0  # time after zero test error: where the published curves end
 
@@ -126,7 +127,7 @@ def published(
 
 
 def selected(run: xr.Dataset) -> NDArray[np.bool_]:
-    """Members that enter the published averages: t_G > 0, and zero test error in time.
+    """Members with t_G > 0 that reach zero test error before :data:`LATEST`.
 
     Parameters
     ----------

@@ -21,13 +21,10 @@ from matplotlib.figure import Figure
 
 from grokphase.experiments import _aligned as aligned
 from grokphase.experiments import _aligned_figures as shared
-from grokphase.experiments._ensembles import bonds_of, name_of, published
+from grokphase.experiments._ensembles import name_of
 from grokphase.experiments._framework import (
     Comparison,
     Curve,
-    Experiment,
-    Progress,
-    Scale,
     compare_number,
     published_curves,
 )
@@ -43,25 +40,10 @@ IF_NOT = {
 _SMALLEST = 1e-3  # error at the lower end of the logarithmic panels
 
 
-def compute(
-    reaches: Sequence[int],
-    scale: Scale,
-    rng: np.random.Generator,
-    progress: Progress,
-    runs: Mapping[str, xr.Dataset],
-    members: int = 0,
-    bonds: str = "",
-) -> xr.Dataset:
-    """Mean errors about t_ε, and exponents."""
-    found = aligned.aligned_errors(runs, reaches, bonds_of(scale, bonds), rng)
-    progress(1.0)
-    return found
-
-
 def draw(figure_name: str, data: xr.Dataset) -> Figure:
     """The aligned means, and below them the approach to zero in a double logarithmic plot."""
     curves = published_curves(figure_name)
-    reaches, penalties = data["reach"].values, data["regularisation"].values
+    reaches, penalties = data["reach"].values.tolist(), data["regularisation"].values
     with style():
         figure, axes = panels(len(penalties), 2 * len(reaches), height=1.95)
         rows = [axes[start : start + len(penalties)] for start in range(0, len(axes), len(penalties))]
@@ -70,10 +52,9 @@ def draw(figure_name: str, data: xr.Dataset) -> Figure:
             for kind, row in ((_linear, rows[2 * place]), (_logarithmic, rows[2 * place + 1])):
                 for axis, penalty in zip(row, penalties, strict=True):
                     here = data.sel(reach=reach, regularisation=penalty)
-                    panel = curves[shared.panel_of(figure_name, int(reach), str(penalty))]
-                    kind(axis, here, panel, int(reach))
-                    heading = shared.PENALTIES[str(penalty)] + (f", $K = {reach}$" if len(reaches) > 1 else "")
-                    panel_title(axis, index, heading)
+                    panel = curves[shared.panel_of(figure_name, reach, str(penalty))]
+                    kind(axis, here, panel, reach)
+                    panel_title(axis, index, shared.title_of(str(penalty), reach, reaches))
                     index += 1
                 row[0].set_ylabel(r"twice the test error")
         shared.explain_lines(axes[0], "published")
@@ -136,26 +117,17 @@ def _drawn(row: xr.Dataset) -> tuple[Any, Any, Any]:
 def draw_published(figure_name: str, reaches: Sequence[int]) -> Figure:
     """The published curves, with their exponents."""
     curves = published_curves(figure_name)
-    with style():
-        figure, axes = panels(len(shared.PENALTIES), len(reaches), height=2.1)
-        for index, axis in enumerate(axes):
-            reach, penalty = (
-                reaches[index // len(shared.PENALTIES)],
-                list(shared.PENALTIES)[index % len(shared.PENALTIES)],
-            )
-            panel = curves[shared.panel_of(figure_name, reach, penalty)]
-            for number, (series, (x, y)) in enumerate(panel.items()):
-                value, _ = shared.printed(figure_name, reach, penalty, series.removeprefix("d="))
-                label = rf"${series.replace('=', ' = ')}$, $\nu = {value:.2f}$"
-                axis.plot(x, y, color=COLOURS[number], label=label)
-            shared.time_axis(axis, reach)
-            axis.set_ylim(0, 1.5)
-            axis.set_yticks(np.arange(0, 1.1, 0.2))
-            axis.legend(loc="upper right", fontsize=6, handlelength=1.2)
-            panel_title(axis, index, shared.PENALTIES[penalty] + (f", $K = {reach}$" if len(reaches) > 1 else ""))
-        for axis in axes[:: len(shared.PENALTIES)]:
-            axis.set_ylabel(r"$E_{\mathrm{test}}$")
-    return figure
+
+    def fill(axis: Axes, reach: int, penalty: str) -> None:
+        panel = curves[shared.panel_of(figure_name, reach, penalty)]
+        for number, (series, (x, y)) in enumerate(panel.items()):
+            value, _ = shared.printed(figure_name, reach, penalty, series.removeprefix("d="))
+            label = rf"${series.replace('=', ' = ')}$, $\nu = {value:.2f}$"
+            axis.plot(x, y, color=COLOURS[number], label=label)
+        axis.set_ylim(0, 1.5)
+        axis.set_yticks(np.arange(0, 1.1, 0.2))
+
+    return shared.draw_published_panels(reaches, r"$E_{\mathrm{test}}$", fill)
 
 
 def compare(figure_name: str, data: xr.Dataset) -> Sequence[Comparison]:
@@ -205,20 +177,14 @@ def _compare_exponent(name: str, value: float, here: xr.Dataset, curve: Curve, r
     ]
 
 
-def error_experiment(name: str, reaches: Sequence[int], title: str, summary: str) -> Experiment:
-    """The experiment of one figure of mean errors."""
-    return Experiment(
-        name=name,
-        title=title,
-        summary=summary,
-        compute=partial(compute, reaches),
-        draw=partial(draw, name),
-        draw_published=partial(draw_published, name, reaches),
-        compare=partial(compare, name),
-        options={"members": 0, "bonds": ""},
-        ensembles=partial(published, reaches=reaches),
-    )
-
+error_experiment = partial(
+    shared.aligned_experiment,
+    measure=aligned.aligned_errors,
+    draw=draw,
+    draw_published=draw_published,
+    compare=compare,
+)
+"""The experiment of one figure of mean errors, from its name, reaches, title and summary."""
 
 EXPERIMENT = error_experiment(
     "fig19",

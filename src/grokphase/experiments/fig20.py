@@ -21,13 +21,10 @@ from matplotlib.figure import Figure
 
 from grokphase.experiments import _aligned as aligned
 from grokphase.experiments import _aligned_figures as shared
-from grokphase.experiments._ensembles import BONDS, bonds_of, name_of, published
+from grokphase.experiments._ensembles import BONDS, name_of
 from grokphase.experiments._framework import (
     Comparison,
     Curve,
-    Experiment,
-    Progress,
-    Scale,
     compare_number,
     published_curves,
 )
@@ -47,21 +44,6 @@ READINGS = {
 }
 
 
-def compute(
-    reaches: Sequence[int],
-    scale: Scale,
-    rng: np.random.Generator,
-    progress: Progress,
-    runs: Mapping[str, xr.Dataset],
-    members: int = 0,
-    bonds: str = "",
-) -> xr.Dataset:
-    """Mean effective dimensions about t_ε, and the smallest ones."""
-    found = aligned.aligned_dimensions(runs, reaches, bonds_of(scale, bonds), rng)
-    progress(1.0)
-    return found
-
-
 def smallest(here: xr.Dataset, reading: str) -> aligned.Estimate:
     """The smallest effective dimension of one panel, averaged over bond dimensions."""
     row = here.sel(selection="reached")
@@ -72,11 +54,11 @@ def smallest(here: xr.Dataset, reading: str) -> aligned.Estimate:
 def draw(figure_name: str, data: xr.Dataset) -> Figure:
     """The aligned means, and the smallest values."""
     curves = published_curves(figure_name)
-    reaches, penalties = data["reach"].values, [str(name) for name in data["regularisation"].values]
+    reaches, penalties = data["reach"].values.tolist(), [str(name) for name in data["regularisation"].values]
     with style():
         figure, axes = panels(len(penalties), len(reaches), height=2.1)
         for index, axis in enumerate(axes):
-            reach, penalty = int(reaches[index // len(penalties)]), penalties[index % len(penalties)]
+            reach, penalty = reaches[index // len(penalties)], penalties[index % len(penalties)]
             here = data.sel(reach=reach, regularisation=penalty)
             panel = curves[shared.panel_of(figure_name, reach, penalty)]
             _curves(axis, here, panel)
@@ -84,7 +66,7 @@ def draw(figure_name: str, data: xr.Dataset) -> Figure:
             axis.axvline(0, color=MUTED, lw=0.6, zorder=0)
             shared.time_axis(axis, reach)
             axis.set_ylim(0, None)
-            panel_title(axis, index, shared.PENALTIES[penalty] + (f", $K = {reach}$" if len(reaches) > 1 else ""))
+            panel_title(axis, index, shared.title_of(penalty, reach, reaches))
         for axis in axes[:: len(penalties)]:
             axis.set_ylabel(r"effective dimension $D_{\mathrm{eff}}$")
         shared.explain_lines(axes[0], "published")
@@ -123,26 +105,17 @@ def _lines(axis: Axes, published: float, here: xr.Dataset) -> None:
 def draw_published(figure_name: str, reaches: Sequence[int]) -> Figure:
     """The published curves and lines."""
     curves = published_curves(figure_name)
-    with style():
-        figure, axes = panels(len(shared.PENALTIES), len(reaches), height=2.1)
-        for index, axis in enumerate(axes):
-            reach, penalty = (
-                reaches[index // len(shared.PENALTIES)],
-                list(shared.PENALTIES)[index % len(shared.PENALTIES)],
-            )
-            panel = curves[shared.panel_of(figure_name, reach, penalty)]
-            for number, (series, (x, y)) in enumerate(panel.items()):
-                axis.plot(x, y, color=COLOURS[number], label=f"${series.replace('=', ' = ')}$")
-            value, line = shared.printed(figure_name, reach, penalty, "all")
-            label = rf"smallest $D_{{\mathrm{{eff}}}} = {value:.1f}$"
-            axis.axhline(line, color=MUTED, lw=0.9, ls=shared.PUBLISHED, label=label)
-            shared.time_axis(axis, reach)
-            axis.set_ylim(0, None)
-            axis.legend(loc="upper right", fontsize=6, handlelength=1.2)
-            panel_title(axis, index, shared.PENALTIES[penalty] + (f", $K = {reach}$" if len(reaches) > 1 else ""))
-        for axis in axes[:: len(shared.PENALTIES)]:
-            axis.set_ylabel(r"effective dimension $D_{\mathrm{eff}}$")
-    return figure
+
+    def fill(axis: Axes, reach: int, penalty: str) -> None:
+        panel = curves[shared.panel_of(figure_name, reach, penalty)]
+        for number, (series, (x, y)) in enumerate(panel.items()):
+            axis.plot(x, y, color=COLOURS[number], label=f"${series.replace('=', ' = ')}$")
+        value, line = shared.printed(figure_name, reach, penalty, "all")
+        label = rf"smallest $D_{{\mathrm{{eff}}}} = {value:.1f}$"
+        axis.axhline(line, color=MUTED, lw=0.9, ls=shared.PUBLISHED, label=label)
+        axis.set_ylim(0, None)
+
+    return shared.draw_published_panels(reaches, r"effective dimension $D_{\mathrm{eff}}$", fill)
 
 
 def compare(figure_name: str, data: xr.Dataset) -> Sequence[Comparison]:
@@ -207,20 +180,14 @@ def _compare_lines(figure_name: str, data: xr.Dataset, reach: int, penalty: str)
     return rows
 
 
-def dimension_experiment(name: str, reaches: Sequence[int], title: str, summary: str) -> Experiment:
-    """The experiment of one figure of mean effective dimensions."""
-    return Experiment(
-        name=name,
-        title=title,
-        summary=summary,
-        compute=partial(compute, reaches),
-        draw=partial(draw, name),
-        draw_published=partial(draw_published, name, reaches),
-        compare=partial(compare, name),
-        options={"members": 0, "bonds": ""},
-        ensembles=partial(published, reaches=reaches),
-    )
-
+dimension_experiment = partial(
+    shared.aligned_experiment,
+    measure=aligned.aligned_dimensions,
+    draw=draw,
+    draw_published=draw_published,
+    compare=compare,
+)
+"""The experiment of one figure of mean effective dimensions, from its name, reaches, title and summary."""
 
 EXPERIMENT = dimension_experiment(
     "fig20",
