@@ -78,10 +78,11 @@ def test_shift_scale_and_reflection(seed, size, scale, shift):
     expected = dip(values)
     moved = dip((values + shift) * scale)
     mirrored = dip(-values)
-    # Shifting, and interpolating from the other end, round by 1e-16 of the largest value, which is at most 1e6 times
-    # the 0.01 between two values.
-    np.testing.assert_allclose(moved.statistic, expected.statistic, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(mirrored.statistic, expected.statistic, rtol=0, atol=1e-10)
+    # Positions are taken from the smallest value, in units of the largest: rounded by 1e-16 of their range, where two
+    # values are 0.01 apart.  Four positions make a share of a step, and a step of all counts is half of the statistic.
+    rounding = ROUNDING + 4 * np.finfo(float).eps * (np.ptp(values) + np.abs(values).max() + shift) / 0.01
+    np.testing.assert_allclose(moved.statistic, expected.statistic, rtol=0, atol=rounding)
+    np.testing.assert_allclose(mirrored.statistic, expected.statistic, rtol=0, atol=rounding)
     assert 0 <= expected.statistic <= 0.25 + ROUNDING
     distinct = np.unique(values).size
     assert expected.statistic >= (1 / (2 * size) - ROUNDING if distinct > 1 else 0)
