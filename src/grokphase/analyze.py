@@ -140,7 +140,7 @@ def _reading(data: Mapping[str, Any]) -> Iterator[str]:
     yield f"Read: {read['train']} and {read['test']} against {data['time']!r}{apart}."
     if read["resumed"]:
         yield (
-            f"Restarted on the way, with the abandoned part left out ({read['rows_superseded']} records): run "
+            f"Restarted on the way, with the abandoned part left out ({read['rows_superseded']} rows): run "
             f"{read['resumed']}."
         )
     if read["folders_without"]:

@@ -41,7 +41,7 @@ def test_a_folder_of_runs():
     assert_allclose(runs["train_error"][0], [0.5, 0.3, 0.1, 0.1, 0.0], atol=SINGLE)
     assert_allclose(runs["test_error"][1], [0.5, np.nan, 0.5, np.nan, np.nan])
     assert runs.attrs["resumed"] == "seed0"
-    assert runs.attrs["rows_superseded"] == 6
+    assert runs.attrs["rows_superseded"] == 3
     transition = gp.measure(runs)
     assert_array_equal(transition.zero_train_time.value, [400, 200])
     assert_array_equal(transition.zero_train_time.low, [300, 100])

@@ -67,14 +67,15 @@ def numbers(name: str, column: Any) -> FloatArray:
 
 def dense(series: dict[str, Series], members: list[str], *, resume: bool) -> Dense:
     """Common times and values of every variable; see the header for what is left out or refused."""
-    superseded = 0
+    superseded = np.zeros(len(members), dtype=np.int64)
     resumed: set[str] = set()
     kept = {}
     for name, rows in series.items():
         recorded = np.flatnonzero(~np.isnan(rows.value))
         rows = rows.take(recorded[np.argsort(rows.member[recorded], kind="stable")])
         valid, restarted = _not_given_up(name, rows, members, resume=resume)
-        superseded += int(valid.size - np.count_nonzero(valid))
+        given_up = np.bincount(rows.member[~valid], minlength=len(members))
+        superseded = np.maximum(superseded, given_up)  # a row is one, however many columns it has
         resumed |= restarted
         kept[name] = rows.take(valid)
         _refuse_mixed_runs(name, kept[name], members)
@@ -92,7 +93,7 @@ def dense(series: dict[str, Series], members: list[str], *, resume: bool) -> Den
         table = np.full((len(members), time.size), np.nan)
         table[rows.member, np.searchsorted(time, rows.time)] = rows.value  # of repeated times, the last row stays
         values[name] = table
-    return Dense(time, values, superseded, sorted(resumed))
+    return Dense(time, values, int(superseded.sum()), sorted(resumed))
 
 
 def _refuse_mixed_runs(name: str, rows: Series, members: list[str]) -> None:

@@ -364,6 +364,8 @@ def _assembled(
     parts: Mapping[Any, dict[str, tuple[FloatArray, FloatArray]]], *, resume: bool, source: str, time: str
 ) -> xr.Dataset:
     members = list(parts)
+    if not members:
+        raise ValueError(f"{source} has no rows")
     names = list(next(iter(parts.values())))
     series = {}
     for name in names:
