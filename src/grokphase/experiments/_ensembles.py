@@ -7,8 +7,8 @@ rule, for three bond dimensions d and three regularisations; the preset ``publis
 Runs go on for 200 epochs after zero test error, as far as the published curves are drawn (the published runs went on
 for 400, which changes nothing else).
 
-Selection: :func:`selected` keeps the runs that were worse on the test than on the training set for a while (t_G > 0) and
-are not late.  Neither the published averages nor the published histograms are over these runs alone, as their ends
+Selection: :func:`selected` keeps the runs that were worse on the test than on the training set for a while (t_G > 0)
+and are not late.  Neither the published averages nor the published histograms are over these runs alone, as their ends
 suggest; see :mod:`grokphase.experiments._aligned` and :mod:`grokphase.experiments._times`.
 
 References: Žunkovič & Ilievski 2024, Sec. 4.3.2, App. D.
