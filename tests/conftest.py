@@ -2,12 +2,26 @@
 
 import re
 import zlib
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", default="none", help="slow tests to run: none, all, or a share K/N (K from 0)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where PyTorch is missing, what cannot be imported without it has no doctests to collect.
+
+    The folder of its tests is not called ``torch``: ``tests`` is on the path of a test run, where such a folder would
+    be imported in the place of a missing PyTorch.
+    """
+    if find_spec("torch") is None:
+        here = Path(__file__).parent
+        needing = [here.parent / "src" / "grokphase" / "torch" / "*", here / "pytorch" / "small_models.py"]
+        config.option.ignore_glob = [*(config.option.ignore_glob or []), *map(str, needing)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,6 +23,7 @@ ALLOWED = {
         *("numpy", "scipy", "xarray", "matplotlib", "mpl_toolkits"),
         *("solvable", "rules", "student", "training", "transition", "runs"),
     },
+    "torch": {"numpy", "xarray", "transition"},  # and torch itself, which the folder is called after
 }
 SHARED = {"_checks", "grokphase", "__version__"}  # the latter two: the version, stored with results
 HEAVY = ("jax", "matplotlib", "xarray", "scipy", "numpy", "rich", "cyclopts")
