@@ -91,10 +91,12 @@ def test_all_strings_decide_without_shortcuts_where_they_agree():
     """Without an early verdict the last string decides: mean of 1/D above the threshold."""
     assert published_verdict(9.99, 1000, 1000, 0.99)
     assert published_verdict(10.0, 1000, 1000, 0.99) is False
-    assert published_verdict(3.9, 64, 1000, 0.99) is None
-    assert published_verdict(4.0, 64, 1000, 0.99) is False
+    assert published_verdict(2.9, 64, 1000, 0.99) is None
+    assert published_verdict(3.0, 64, 1000, 0.99) is False
     assert published_verdict(0.0, 192, 1000, 0.99) is None
+    assert published_verdict(0.0, 256, 1000, 0.99)
     assert published_verdict(0.5, 256, 1000, 0.99) is None
+    assert published_verdict(0.5, 384, 1000, 0.99)
 
 
 def chances(rate, stretches, total=1000):
@@ -123,11 +125,8 @@ def chances(rate, stretches, total=1000):
 @pytest.mark.parametrize("stretches", [2, 3, 5, 50])
 def test_shortcuts_rarely_change_the_verdict(stretches):
     found = np.array([chances(rate, stretches) for rate in np.linspace(0.0005, 0.08, 160)])
-    assert found[:, 0].max() < 2e-4
-    assert found[:, 1].max() < 1.4e-2
+    assert found[:, 0].max() < (2e-3 if stretches <= 3 else 1.2e-2)
+    assert found[:, 1].max() < (6e-3 if stretches <= 3 else 1.7e-2)
+    assert np.abs(found[:, 1] - found[:, 0]).max() < 1.2e-2
     clear = found[:, 2] < 0.01
     assert found[clear, 1].max() < 5e-3
-
-
-def test_erring_strings():
-    assert drawn([1, 1, 3, 2]).erring == 0.5

@@ -7,12 +7,12 @@ alone: not on the block, its size or order, on threads, or on when others leave.
 When a member stops.  If zero test error was reached by ``duration``, ``observe`` later; else at ``duration``;
 or where a number was not finite.  Recorded values after that are NaN.
 
-Zero times are first touches, to one epoch.  Training error: the first epoch whose average domain size exceeds
-the threshold (or whose error is zero).  Test error: a recorded time is *promising* if the member's probe shows
-no error (or no right cell); random strings then decide (:mod:`grokphase.training.zero_error`), and the epoch
-since the recorded time before is found by bisection, with one batch of strings each.  To spare strings, the
-recorded times of 16 epochs are looked at together: if a quarter of the strings errs at the last promising one,
-there is no zero among them.  So a zero that lasts for less than the time between two records can be missed.
+Zero times are to one epoch.  Training error: the first epoch whose average domain size exceeds the threshold (or
+whose error is zero).  Test error: a recorded time is *promising* if the member's probe shows no error (or no right
+cell).  Recorded times are looked at 16 epochs together: where the last of them, or two, are promising, random strings
+decide about the last promising one (:mod:`grokphase.training.zero_error`).  Only if it is zero do they decide about
+those before, from the first one on; the epochs between two recorded times are searched by bisection, with one batch of
+strings each.  So a zero that is lost again within 16 epochs can be missed.
 
 References: Žunkovič & Ilievski 2024, Sec. 4.3.2.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,9 +39,8 @@ from grokphase.training.zero_error import Strings, is_zero
 
 __all__ = ["run_block"]
 
-_WINDOW_EPOCHS = 16  # epochs whose recorded times are searched for a first zero together
+_WINDOW_EPOCHS = 16  # between two looks for zero test error
 _CHUNK_STEPS = 128  # about so many optimiser steps between two looks at who is done
-_HOPELESS = 0.25  # part of erring strings at the last promising time that rules out the whole window
 
 _Members = NDArray[np.int64]
 
@@ -208,39 +207,39 @@ class _Block:
             self.state.hunting[member] = False
 
     def _find_zero_test(self, member: int, place: int, first: int, good: int, seen: Any) -> None:
-        """The first epoch at which strings find the test error zero, searched window by window."""
+        """The first epoch at which strings find the test error zero, looked for at the ends of windows."""
         scenario, gap = self.scenario, self.scenario.record_every
         rows = seen.epoch_rows[:, :, place]
 
-        @cache
-        def strings(record: int, within: int, batch: int) -> Strings:
-            """A batch of strings, ``within`` epochs into a record."""
+        def strings(epoch: int, batch: int) -> Strings:
+            """A batch of strings, so many epochs into the chunk."""
             program, data = chunk.check(self.shape), self.state.key[member]
-            epoch = np.int32(self._finished(first + record, within))
-            found = program(rows[record, within], data, epoch, np.int32(batch), self.inputs.table)
+            record, within = divmod(epoch, gap)
+            number = np.int32(self._finished(first + record, within))
+            found = program(rows[record, within], data, number, np.int32(batch), self.inputs.table)
             return Strings(*(np.asarray(part) for part in found))
 
-        for start in range(0, good, self.window):
-            promising = [
-                record
-                for record in range(start, min(start + self.window, good))
-                if self._promising(float(seen.test_error[record, place]))
-                and self.epochs[first + record] <= scenario.last_epoch
-            ]
-            if not promising or strings(promising[-1], gap - 1, 0).erring >= _HOPELESS:
+        def zero(record: int) -> bool:
+            return is_zero(scenario, partial(strings, (record + 1) * gap - 1))
+
+        latest = int(np.searchsorted(self.epochs, scenario.last_epoch, side="right")) - first  # records in time
+        for start in range(0, min(good, latest), self.window):
+            window = range(start, min(start + self.window, good, latest))
+            promising = [record for record in window if self._promising(float(seen.test_error[record, place]))]
+            lasting = promising[-1:] == [window[-1]] or len(promising) > 1
+            if not lasting or not zero(promising[-1]):
                 continue
-            for record in promising:
-                if is_zero(scenario, partial(strings, record, gap - 1)):
-                    before, within = -1, gap - 1
-                    while within - before > 1:
-                        middle = (before + within) // 2
-                        clean = strings(record, middle, 0).look_zero(scenario)
-                        before, within = (before, middle) if clean else (middle, within)
-                    epoch = self._finished(first + record, within)
-                    self.results.zero_test_epoch[member] = epoch
-                    self.stop[member] = epoch + round(scenario.observe / scenario.learning_rate)
-                    self.snapshots.keep_named(member, "zero_test", epoch, rows[record, within])
-                    return
+            record = next((record for record in promising[:-1] if zero(record)), promising[-1])
+            before, found = record * gap - 1, (record + 1) * gap - 1
+            while found - before > 1:
+                middle = (before + found) // 2
+                clean = strings(middle, 0).look_zero(scenario)
+                before, found = (before, middle) if clean else (middle, found)
+            epoch = self._finished(first + record, found % gap)
+            self.results.zero_test_epoch[member] = epoch
+            self.stop[member] = epoch + round(scenario.observe / scenario.learning_rate)
+            self.snapshots.keep_named(member, "zero_test", epoch, rows[record, found % gap])
+            return
 
     def _note_approach(self, member: int, place: int, first: int, seen: Any) -> None:
         """Test errors at the epochs before zero, once it is found; until then the parameters they will need."""

@@ -8,12 +8,16 @@ are wrong) with D − 1 changes along the string; its *average domain size* is 1
 A string with one wrong cell in its inside has D = 3, one that is wrong everywhere D = 1.  The strict criterion
 ``"error"`` asks instead that no cell be wrong.
 
-Strings come in batches and the decision falls early: no, once the sum of 1 − 1/D is larger than all strings
-together may have, or five times too large after a batch or more (and at least 4); yes, once a quarter of the
-strings has shown no error at all.  For the published numbers the early no is wrong with a probability below
-2e-4 at any error rate.  The early yes is wrong with at most 1.4e-2, where all 1000 strings would toss a coin,
-and at most 5e-3 where they would say no with 99 %; it saves three quarters of most of the cost.  The strict
-criterion takes no shortcut but to stop at the first error.
+Strings come in batches and the decision falls early.  With L the sum of 1 − 1/D over n strings so far of N, and
+ε = 1 − ``zero_domain_size`` the mean that is allowed:
+
+    no, if L ≥ 2 + (3/2) ε n, or if it is more than all N strings may have;    yes, if L ≤ (2/3) ε (n − N/4).
+
+For the published numbers this decides otherwise than all 1000 strings would with a probability of at most 2e-3 (no)
+and 6e-3 (yes) where erring strings have D = 3, and at most 1.2e-2 and 1.7e-2 whatever D they have, reached where all
+strings toss a coin.  Wrong noes and yeses nearly balance: the probability of a yes changes by less than 1.2e-2.  256
+strings suffice where there is no error, and 64 where more than about one in twenty errs.
+The strict criterion takes no shortcut but to stop at the first error.
 
 Each batch is a function of parameters, member, epoch and number of the batch alone.
 
@@ -124,11 +128,6 @@ class Strings:
     stretches: NDArray[np.int32]
     wrong: NDArray[np.int32]
 
-    @property
-    def erring(self) -> float:
-        """The part that is neither right everywhere nor wrong everywhere."""
-        return float((self.stretches > 1).mean())
-
     def look_zero(self, scenario: Scenario) -> bool:
         """Whether these strings alone meet the criterion."""
         if scenario.zero == "error":
@@ -170,8 +169,9 @@ def published_verdict(lost: float, done: int, total: int, threshold: float) -> b
 
     ``lost`` is the sum of 1 − 1/D so far.
     """
-    if 1 - lost / total <= threshold or lost >= max(4.0, 5 * (1 - threshold) * done):
+    allowed = 1 - threshold
+    if 1 - lost / total <= threshold or lost >= 2 + 1.5 * allowed * done:
         return False
-    if done == total or (lost == 0 and 4 * done >= total):
+    if done == total or lost <= allowed * (done - total / 4) / 1.5:
         return True
     return None
