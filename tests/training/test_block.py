@@ -1,5 +1,7 @@
 """Blocks of members: independence of how they are computed, zero times, stops, snapshots, health."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from naive_training import attention_of, domain_size
 
 from grokphase.rules import CellularAutomaton
 from grokphase.training import Scenario, chunk, run_block
+from grokphase.training import block as block_of_code
 from grokphase.training.numerics import pinned
 
 IDENTITY = CellularAutomaton(np.array([-1, 1]))  # reach 0; a small student learns it at once
@@ -91,6 +94,43 @@ def test_zero_times(small):
         parameters = [at[f"snapshot_{name}"].values.astype(float) for name in names]
         # The criterion saw 128 strings with a domain size above 0.99; among 400 others at most about 20 err.
         assert domain_size_of(parameters, strings) > 0.95
+
+
+def searched(monkeypatch, zero, probed=None, first=0, epochs=32):
+    """The zero test epoch found where strings err but at the epochs ``zero``; probes agree, or see only ``probed``."""
+    block = block_of_code._Block(SMALL, np.array([0]), [], window=4, windows=2)
+    asked = []
+
+    def strings(row, data, epoch, batch, table):
+        asked.append(int(epoch))
+        stretches = np.where(int(epoch) in zero, 1, 3) * np.ones(64, np.int32)
+        return stretches, stretches - 1
+
+    monkeypatch.setattr(chunk, "check", lambda shape: strings)
+    ends = 4 * first + np.arange(4, epochs + 1, 4)
+    right = zero if probed is None else probed
+    seen = SimpleNamespace(
+        test_error=np.array([[0.0 if end in right else 0.1] for end in ends]), epoch_rows=np.zeros((ends.size, 4, 1, 1))
+    )
+    block._find_zero_test(0, 0, first, ends.size, seen)
+    return block.results.zero_test_epoch[0], asked
+
+
+def test_the_search_for_zero_test_error(monkeypatch):
+    """Epochs 4, 8, ..., 32 are recorded, 16 of them searched at a time."""
+    for begin in range(1, 33):
+        assert searched(monkeypatch, range(begin, 100))[0] == begin
+    assert searched(monkeypatch, [])[0] == np.inf
+    # Lost again: found where two records saw it, missed where one did and the end of the window did not.
+    assert searched(monkeypatch, range(6, 13))[0] == 6
+    assert searched(monkeypatch, range(6, 10)) == (np.inf, [])
+    assert searched(monkeypatch, [*range(6, 10), *range(22, 40)])[0] == 22
+    # A probe that sees no error is no zero; strings ask about the last one only while they refuse it.
+    found, asked = searched(monkeypatch, range(30, 40), probed=[*range(8, 40)])
+    assert (found, asked[:2]) == (30, [16, 32])
+    # No zero is sought after the end of the time that was given (75 epochs).
+    assert searched(monkeypatch, range(74, 200), first=16)[0] == np.inf
+    assert searched(monkeypatch, range(70, 200), first=16)[0] == 70
 
 
 def domain_size_of(parameters, strings):
