@@ -48,7 +48,9 @@ def train(steps, batch, width, modulus, watcher):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     watching = None
     if watcher == "monitor":
-        watching = TransitionMonitor(model, train=data[0], test=data[1], features="hidden", schedule=PER_DECADE)
+        watching = TransitionMonitor(
+            model, train=data[0], test=data[1], features="hidden", schedule=PER_DECADE, budget=None
+        )
     elif watcher == "guard":
         watching = SpikeGuard(model, optimizer, data[1][0][:512], features="hidden")
     within, start = 0.0, time.process_time()

@@ -80,7 +80,7 @@ class StandIn:
 
 
 def options(model, data, **more):
-    return {"train": data[0], "test": data[1], "features": "hidden", **more}
+    return {"train": data[0], "test": data[1], "features": "hidden", "budget": None, **more}
 
 
 @pytest.mark.parametrize("returns", ["mapping", "object", "tuple"])

@@ -89,7 +89,7 @@ def test_states_go_through_checkpoints(data):
     torch.manual_seed(0)
     module = nn.Linear(2 * DIGITS, DIGITS)
     callbacks = [
-        TransitionCallback(train=data[0], test=data[1], features=module, schedule=10),
+        TransitionCallback(train=data[0], test=data[1], features=module, schedule=10, budget=None),
         SpikeGuardCallback(data[1][0], features=module, every=1, rule=RULE),
     ]
     trainer = StandIn(module, data, callbacks)
@@ -179,7 +179,7 @@ def test_lightning_monitor(pl, data, tmp_path):
 
     def fitted(folder, checkpoint=None, watched=True):
         module = module_of(pl, 0)
-        callback = TransitionCallback(train=data[0], test=data[1], features="network.hidden")
+        callback = TransitionCallback(train=data[0], test=data[1], features="network.hidden", budget=None)
         torch.manual_seed(1)
         trainer = trainer_of(pl, tmp_path / folder, [callback] if watched else [], 60)
         trainer.fit(module, loader(data), ckpt_path=checkpoint)
@@ -203,7 +203,7 @@ def test_lightning_monitor_records_what_a_plain_loop_does(pl, data, tmp_path):
     def made():
         module = module_of(pl, 0)
         module.network.dropout.p = 0.0  # random numbers are drawn elsewhere too
-        return module, {"train": data[0], "test": data[1], "features": "network.hidden"}
+        return module, {"train": data[0], "test": data[1], "features": "network.hidden", "budget": None}
 
     module, options = made()
     callback = TransitionCallback(**options)

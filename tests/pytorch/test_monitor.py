@@ -14,6 +14,7 @@ from torch import nn  # noqa: E402
 
 import grokphase as gp  # noqa: E402
 from grokphase.torch import TransitionMonitor, log_spaced  # noqa: E402
+from grokphase.torch import monitor as monitor_module  # noqa: E402
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ class Training:
 
 
 def monitored(training, data, **options):
-    options = {"train": data[0], "test": data[1], "features": "hidden", **options}
+    options = {"train": data[0], "test": data[1], "features": "hidden", "budget": None, **options}
     return TransitionMonitor(training.model, **options)
 
 
@@ -261,7 +262,7 @@ def test_outputs_of_many_shapes(kind):
     model = Sequences(kind)
     tokens, targets = torch.randint(5, (30, 7)), torch.randint(4, (30, 7))
     pair = (tokens, targets)
-    monitor = TransitionMonitor(model, train=pair, test=pair, features=model.embedding, samples=1000)
+    monitor = TransitionMonitor(model, train=pair, test=pair, features=model.embedding, samples=1000, budget=None)
     monitor.step()
     with torch.no_grad():
         cloud = model.embedding(tokens)
@@ -312,6 +313,38 @@ def test_one_hot_targets_and_many_batches():
     assert runs["train_error"].item() == runs["test_error"].item() == error
 
 
+def test_records_beyond_the_budget_are_left_out(data, monkeypatch):
+    """On a clock of our own: a step takes 1, a record 30; so 5 % allow one about every 600 steps."""
+    now = [0.0]
+    monkeypatch.setattr(monitor_module.time, "perf_counter", lambda: now[0])
+
+    def slow():
+        now[0] += 30
+        return 0.5
+
+    training = Training(data)
+    within = monitored(training, data, train=slow, budget=0.05)
+    for step in range(1, 3001):
+        now[0] += 1
+        if within.step(1.0) and step > 1:
+            assert within.overhead <= 0.05
+    times = within.dataset()["time"].values.astype(int).tolist()
+    assert times[0] == 1
+    assert set(times) <= set(log_spaced(20, 3000))
+    # After n records and s steps, one more is afforded where 30 (n + 1) ≤ .05 (s + 30 (n + 1)).
+    expected = [1]
+    for step in log_spaced(20, 3000)[1:]:
+        if 30 * (len(expected) + 1) <= 0.05 * (step + 30 * (len(expected) + 1)):
+            expected.append(step)
+    assert times == expected
+    assert len(times) == 4
+
+
+def test_steps_that_are_named_are_recorded_whatever_they_take(data):
+    monitor = monitored(Training(data), data, schedule=[1, 2, 3], budget=1e-6)
+    assert [monitor.step(1.0) for _ in range(4)] == [True, True, True, False]
+
+
 def test_overhead_is_measured(data):
     training = Training(data)
     monitor = monitored(training, data)
@@ -331,6 +364,8 @@ def test_overhead_is_measured(data):
         ({"schedule": 0}, "schedule"),
         ({"schedule": []}, "schedule"),
         ({"schedule": [0, 1]}, "schedule"),
+        ({"budget": 0}, "budget"),
+        ({"budget": 5}, "budget"),
         ({"samples": 1}, "samples"),
         ({"feature_axis": 0.5}, "feature_axis"),
         ({"select": 1}, "select"),

@@ -9,7 +9,8 @@ weights before it; errors and D_eff are of the weights after it.
 
 Training is not disturbed: the weights are the same to the last bit as without, unless evaluating has side effects of
 its own (:mod:`grokphase.torch._probing` says what is restored).  What it costs is the number of records times the cost
-of an evaluation; :attr:`TransitionMonitor.overhead` measures it.
+of an evaluation.  Records that would take more than a budget, 5 % of the wall time so far, are left out: which ones
+are made then depends on the clock, but all lie on the same schedule.
 
 References: Žunkovič & Ilievski 2024, Secs. 2 and 4.3.1.
 """
@@ -26,7 +27,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 import grokphase
-from grokphase._checks import integer, integers
+from grokphase._checks import integer, integers, real
 from grokphase.torch._probing import Representation, error_of, number, undisturbed
 
 __all__ = ["TransitionMonitor", "log_spaced"]
@@ -88,7 +89,10 @@ class TransitionMonitor:
         Module of the model, or its name, whose output is the representation.  The evaluation of the test error must
         run it.
     schedule
-        Records in each decade of steps, or the steps themselves.
+        Records in each decade of steps, or the steps themselves, each of which is recorded then.
+    budget
+        Largest share of the wall time, since this was made, that recording may take: a record in a decade's schedule
+        that would exceed it is left out, but for the first.  None: all are made, so the steps are always the same.
     samples
         Number of activations that D_eff is computed from, at most; it cannot exceed this.
     feature_axis
@@ -116,7 +120,7 @@ class TransitionMonitor:
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     >>> train, test = (inputs[:100], targets[:100]), (inputs[100:], targets[100:])
-    >>> monitor = TransitionMonitor(model, train=train, test=test, features="1")
+    >>> monitor = TransitionMonitor(model, train=train, test=test, features="1", budget=None)
     >>> for step in range(200):
     ...     loss = nn.functional.cross_entropy(model(train[0]), train[1])
     ...     optimizer.zero_grad(); loss.backward(); optimizer.step()
@@ -136,6 +140,7 @@ class TransitionMonitor:
         test: Any,
         features: str | nn.Module,
         schedule: int | Iterable[int] = 20,
+        budget: float | None = 0.05,
         samples: int = 512,
         feature_axis: int = -1,
         select: Callable[[Any], Tensor] | None = None,
@@ -156,10 +161,11 @@ class TransitionMonitor:
             if steps.ndim != 1 or not steps.size:
                 raise ValueError("schedule must be a number of records per decade, or steps")
             self._steps = np.unique(steps).tolist()
+        self._budget = math.inf if budget is None else real("budget", budget, minimum=0, maximum=1, exclusive=True)
         self._member = member
         self._step = 0
         self._records: dict[str, list[Any]] = {name: [] for name in ("time", *_ABOUT, *self._others)}
-        self._seconds, self._begin = 0.0, time.perf_counter()
+        self._made, self._seconds, self._begin = 0, 0.0, time.perf_counter()
         self._next = self._due_after(0)
 
     @property
@@ -195,6 +201,9 @@ class TransitionMonitor:
         self._step = done
         if done < self._next:
             return False
+        if self._steps is None and not self._affordable():
+            self._next = self._due_after(done)
+            return False
         self.record(loss)
         return True
 
@@ -225,6 +234,7 @@ class TransitionMonitor:
         for name, value in row.items():
             self._records[name].append(value)
         self._next = self._due_after(self._step)
+        self._made += 1
         self._seconds += time.perf_counter() - begin
 
     def dataset(self) -> xr.Dataset:
@@ -299,6 +309,11 @@ class TransitionMonitor:
         self._step = integer("step", state["step"])
         self._records = {name: list(records[name]) for name in self._records}
         self._next = self._due_after(self._step)
+
+    def _affordable(self) -> bool:
+        """Whether one more record, as long as those before it on average, stays within the budget."""
+        one = self._seconds / max(self._made, 1)
+        return self._seconds + one <= self._budget * (time.perf_counter() - self._begin + one) or not self._made
 
     def _due_after(self, step: int) -> float:
         if self._steps is None:
