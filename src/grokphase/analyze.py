@@ -131,6 +131,7 @@ def _read(runs: "xr.Dataset") -> dict[str, Any]:
         "resumed": runs.attrs.get("resumed", ""),
         "rows_superseded": int(runs.attrs.get("rows_superseded", 0)),
         "folders_without": runs.attrs.get("folders_without", ""),
+        "runs_without": runs.attrs.get("runs_without", ""),
     }
 
 
@@ -143,8 +144,9 @@ def _reading(data: Mapping[str, Any]) -> Iterator[str]:
             f"Restarted on the way, with the abandoned part left out ({read['rows_superseded']} rows): run "
             f"{read['resumed']}."
         )
-    if read["folders_without"]:
-        yield f"Left out, as one of the two was not recorded: {read['folders_without']}."
+    without = [read[name] for name in ("folders_without", "runs_without") if read[name]]
+    if without:
+        yield f"Left out, as one of the two was not recorded: {', '.join(without)}."
 
 
 # --- numbers ---
@@ -172,7 +174,8 @@ def _times(data: Mapping[str, Any]) -> Iterator[Quantity]:
         value = (unit.span if name == "grokking_time" else unit.moment)(found["value"])
         words = name.replace("_", " ").replace("zero ", "zero-")
         if single:
-            yield Quantity(words, value, interval, "between two records")
+            known = "between two records" if found["low"] is not None else "at the first record"
+            yield Quantity(words, value, interval, known)
         else:
             yield Quantity(f"{words}, median", value, interval, "")
 
@@ -231,7 +234,7 @@ def _draw_runs(axis: "Axes", transition: Transition, data: Mapping[str, Any]) ->
     if logarithmic:
         axis.set_xscale("log")
     members = np.unique(np.linspace(0, data["runs"] - 1, _MOST_CURVES).astype(int))
-    largest = float(np.nanmax([runs["train_error"].to_numpy(), runs["test_error"].to_numpy()]))
+    largest = float(np.nanmax([runs["train_error"].to_numpy(), runs["test_error"].to_numpy()])) or 1.0
     for place, name in enumerate(("train", "test")):
         errors = runs[f"{name}_error"].to_numpy()
         for member in members:
@@ -274,9 +277,9 @@ def _draw_aligned(axis: "Axes", transition: Transition, data: Mapping[str, Any])
     _band(axis, offset, means["train_error"].to_numpy(), means["train_error_stderr"].to_numpy(), colour(0))
     _band(axis, offset, error, stderr, colour(1))
     axis.axvline(0, color=MUTED, lw=0.7, ls=":")
-    largest = float(np.nanmax(error))
+    largest = float(np.nanmax(error)) or 1.0
     axis.set_ylim(0, 1.05 * largest)
-    axis.set_xlim(offset[0], max(offset[-1], -offset[0]))  # the right half is the inset's
+    axis.set_xlim(offset[0], max(offset[-1], -offset[0]) or 1.0)  # the right half is the inset's
     axis.set_xlabel(f"{data['time']} since zero test error")
     axis.set_ylabel("mean error")
 

@@ -336,7 +336,7 @@ def analyze(
     if as_json:
         print(json.dumps(found.data, indent=2, allow_nan=False))
         return
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names in a log may look like either
     console.print(" ".join(found.sentences), highlight=False)
     table = Table("quantity", "value", f"{found.data['confidence']:.0%} interval", "", box=None)
     for row in found.quantities:

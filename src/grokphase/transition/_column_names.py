@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from grokphase.transition._tables import listed
+from grokphase.transition._tables import listed, missing
 
 __all__ = ["Names", "guess_names"]
 
@@ -21,6 +21,7 @@ _TIMES = (
 )
 _RUNS = ("member", "seed", "run", "run id", "run name", "trial", "replicate")
 _KINDS = ("acc", "err")  # beginnings of words
+_OF_A_RUN = " - "  # between the names of a run and of its number
 
 
 class Names(NamedTuple):
@@ -49,15 +50,15 @@ def guess_names(
     Raises
     ------
     ValueError
-        If the names leave it open; the message lists them.
+        If the names leave it open, or one that is given is not among them; the message lists them.
     """
+    given = [name for name in (train, test) if name is not None]
+    if not set(given) <= set(names):
+        raise missing(where, given, names)
     if train is None or test is None:
         pairs = [(a, b) for kind in _KINDS for a, b in _pairs(names, kind) if train in (None, a) and test in (None, b)]
         if len(pairs) != 1:
-            raise ValueError(
-                "say which columns are the training and the test accuracy, or error (train=, test=): "
-                f"{where} has {listed(names)}"
-            )
+            raise _undecided(where, names, train, test)
         train, test = pairs[0]
     if time is None:
         found = _first(names, _TIMES)
@@ -68,6 +69,22 @@ def guess_names(
         candidates = [name for name in names if _words(name) in _RUNS and name not in (time, train, test)]
         member = candidates[0] if len(candidates) == 1 else None
     return Names(time, train, test, member)
+
+
+def _undecided(where: str, names: Sequence[str], train: str | None, test: str | None) -> ValueError:
+    of_runs = [name for name in names if _OF_A_RUN in name]
+    if len(of_runs) > 1:  # the table of a chart of Weights & Biases
+        return ValueError(
+            f"{where} has columns of single runs ({listed(of_runs[:2])}, ...): put all runs below each other, with a "
+            "column that tells them apart (member=)"
+        )
+    sought = {"train=": ("training", train), "test=": ("test", test)}
+    lacking = {option: words for option, (words, name) in sought.items() if name is None}
+    which = "column is" if len(lacking) == 1 else "columns are"
+    return ValueError(
+        f"say which {which} the {' and the '.join(lacking.values())} accuracy, or error ({', '.join(lacking)}): "
+        f"{where} has {listed(names)}"
+    )
 
 
 def _pairs(names: Sequence[str], kind: str) -> list[tuple[str, str]]:

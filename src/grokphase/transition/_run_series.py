@@ -25,6 +25,7 @@ _MOST_RESTARTS = 0.1  # of the rows
 _MOST_REPEATED = 0.1  # of the rows
 _LARGEST_RATIO = 20  # of the cells of the dense table to records
 _SMALL_TABLE = 10_000_000
+_LONGEST_SHOWN = 60  # characters of an entry
 
 
 class Series(NamedTuple):
@@ -60,7 +61,8 @@ def numbers(name: str, column: Any) -> FloatArray:
         try:
             out.reshape(-1)[place] = np.nan if text is None or text == "" else float(text)
         except (TypeError, ValueError):
-            shown = repr(str(entry))
+            shown = str(entry)
+            shown = repr(shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 3]}...")
             raise ValueError(f"{name!r} must hold numbers, got {shown} in row {place + 1}") from None
     return out
 

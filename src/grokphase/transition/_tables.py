@@ -1,10 +1,13 @@
 """Columns of a log file: CSV, JSON lines, Parquet.
 
 Conventions.  A column is what stands under one name, as text or numbers, one entry a row; what is missing is NaN
-(or None).  Only the wanted columns are read.  The last line of a JSON-lines file may be unfinished, as a job that
-was killed leaves it, and is then left out.  A JSON file may also be one array of objects.
+(or None).  Only the wanted columns are read.  The last line may be unfinished, as a job that was killed leaves it, and
+is then left out: of JSON lines if it is no JSON, of CSV if it lacks fields and the end of the line.  A line of CSV with
+more fields than the header has names is refused, as it is unknown which of them is which.  A JSON file may also be one
+array of objects.
 """
 
+import csv
 import gzip
 import importlib
 import json
@@ -29,6 +32,7 @@ KINDS = {
 
 _LINES_AT_A_TIME = 20_000
 _MOST_SHOWN = 40  # names in a message
+_LONGEST_SHOWN = 60  # characters of a name
 
 
 def read_columns(path: Path, wanted: Sequence[str]) -> Columns:
@@ -49,8 +53,12 @@ def missing(path: str, names: Sequence[str], present: Sequence[str]) -> ValueErr
 
 def listed(names: Sequence[str]) -> str:
     """Names in quotes, in ascending order, not more of them than a reader bears."""
-    shown = ", ".join(map(repr, sorted(names)[:_MOST_SHOWN]))
+    shown = ", ".join(_shown(name) for name in sorted(names)[:_MOST_SHOWN])
     return shown if len(names) <= _MOST_SHOWN else f"{shown} and {len(names) - _MOST_SHOWN} more"
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 3]}...")
 
 
 class _Format(NamedTuple):
@@ -80,28 +88,67 @@ def _csv_names(path: Path) -> list[str]:
 def _csv_header(path: Path) -> tuple[list[str], str]:
     """Names of the columns, and what separates them: where there is only one name, other signs than the usual."""
     usual = "\t" if ".tsv" in path.suffixes else ","
+    names = _csv_first_line(path, usual)
+    if len(names) == 1:
+        usual = next((other for other in ",;\t" if other in names[0]), usual)
+        names = _csv_first_line(path, usual)
+    if len(names) == 1:
+        raise ValueError(
+            f"{path.name} has a single column, {_shown(names[0])}: columns are separated by commas, semicolons or tabs"
+        )
+    if all(map(_is_number, names)):
+        raise ValueError(f"{path.name} has no names of columns: its first line holds numbers")
+    return names, usual
+
+
+def _csv_first_line(path: Path, separator: str) -> list[str]:
     with _one_line_about(path):
-        names = _csv_table(path, usual, nrows=0).columns
-        if len(names) == 1:
-            for other in ";\t":
-                if other in str(names[0]):
-                    usual, names = other, _csv_table(path, other, nrows=0).columns
-                    break
-    return [str(name).strip() for name in names], usual
+        line = _csv_table(path, separator, header=None, nrows=1, dtype=str, keep_default_na=False)
+    return [str(name).strip() for name in line.iloc[0]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> Columns:
     header, separator = _csv_header(path)
     if not set(wanted) <= set(header):
         raise missing(path.name, wanted, header)
+    for name in wanted:
+        if header.count(name) > 1:
+            raise ValueError(f"{path.name} has {header.count(name)} columns called {_shown(name)}: rename one")
+    places = {name: header.index(name) for name in wanted}
     with _one_line_about(path):
-        table = _csv_table(path, separator, usecols=[header.index(name) for name in wanted])
-    return {str(name).strip(): table[name].to_numpy() for name in table.columns}
+        table = _csv_table(path, separator, header=0, names=range(len(header)), usecols=[*places.values()])
+        if _unfinished(path, separator, len(header)):
+            table = table.iloc[:-1]
+    return {name: table[place].to_numpy() for name, place in places.items()}
 
 
 def _csv_table(path: Path, separator: str, **options: Any) -> Any:
     pandas = importlib.import_module("pandas")
-    return pandas.read_csv(path, sep=separator, header=0, skipinitialspace=True, low_memory=False, **options)
+    return pandas.read_csv(path, sep=separator, skipinitialspace=True, low_memory=False, **options)
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line.strip("\n")], delimiter=separator, skipinitialspace=True))
+
+
+def _unfinished(path: Path, separator: str, columns: int) -> bool:
+    """Whether the last line lacks both its end and fields; raises ``ValueError`` for one with too many of them."""
+    line, most = "", columns - 1
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if line.count('"') % 2:  # a text of several lines: which of them are rows is not told from here on
+                return False
+            if line.count(separator) > most and any(_fields(line, separator)[columns:]):
+                raise ValueError(f"{path.name}, line {number}, has more fields than the header has names: {columns}")
+    return not line.endswith("\n") and bool(line.strip(" \0")) and line.count(separator) < most
 
 
 @contextmanager
@@ -110,7 +157,11 @@ def _one_line_about(path: Path) -> Iterator[None]:
     errors = importlib.import_module("pandas").errors
     try:
         yield
-    except (errors.ParserError, errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as problem:
+    except errors.EmptyDataError:
+        raise ValueError(f"{path.name} cannot be read as a table: it is empty") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} cannot be read as a table: it is not text in UTF-8") from None
+    except (errors.ParserError, gzip.BadGzipFile, EOFError) as problem:
         reason = str(problem).strip().splitlines()[-1]
         raise ValueError(f"{path.name} cannot be read as a table: {reason}") from None
 
@@ -183,15 +234,19 @@ def _line_by_line(path: Path, lines: list[bytes], start: int) -> list[dict[str, 
             break  # an unfinished last line
         if not isinstance(row, dict):
             what = "JSON" if row is None else "a JSON object"
-            raise ValueError(f"{path.name}, line {number}, is not {what}: {line.rstrip()[:40]!r}")
+            shown = line.rstrip()[:40].decode(errors="replace")
+            raise ValueError(f"{path.name}, line {number}, is not {what}, one a line: {shown!r}")
         rows.append(row)
     return rows
 
 
 def _column(values: list[Any]) -> Any:
     """Numbers with NaN for what is missing where that is possible."""
-    kinds = set(map(type, values))
-    return np.array(values, dtype=float if kinds <= {bool, int, float, type(None)} else object)
+    if set(map(type, values)) <= {bool, int, float, type(None)}:
+        return np.array(values, dtype=float)
+    column = np.empty(len(values), dtype=object)  # which a list within the list stays a single entry of
+    column[:] = values
+    return column
 
 
 # --- Parquet ---

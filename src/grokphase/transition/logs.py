@@ -25,7 +25,7 @@ from grokphase._checks import FloatArray, choice
 from grokphase.transition._column_names import Names, guess_names
 from grokphase.transition._event_files import event_files, read_scalars
 from grokphase.transition._run_series import Series, dense, numbers
-from grokphase.transition._tables import Columns, column_names, missing, read_columns
+from grokphase.transition._tables import KINDS, Columns, column_names, missing, read_columns
 
 __all__ = ["find_names", "read_runs"]
 
@@ -279,14 +279,19 @@ def _event_folders(path: Path) -> dict[str, list[Path]]:
         path.name if name == "." else name: folders[name] for name in sorted(folders, key=_counting) if folders[name]
     }
     if not folders:
-        raise ValueError(f"{path} holds no TensorBoard event files")
+        tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() in KINDS)
+        instead = f": name the files in it, such as {path / tables[0]}" if tables else ""
+        raise ValueError(f"{path} holds no TensorBoard event files{instead}")
     return folders
 
 
 def _tags(path: Path) -> list[str]:
     """Of all runs, in the order they were first written."""
     found = (read_scalars(files) for files in _event_folders(path).values())
-    return list(dict.fromkeys(tag for scalars in found for tag in scalars))
+    tags = list(dict.fromkeys(tag for scalars in found for tag in scalars))
+    if not tags:
+        raise ValueError(f"{path} holds no TensorBoard scalars")
+    return tags
 
 
 def _event_runs(path: Path, wanted: list[str]) -> tuple[dict[Any, dict[str, tuple[FloatArray, FloatArray]]], list[str]]:
@@ -363,27 +368,37 @@ def _time_attributes(name: str) -> dict[str, str]:
 def _assembled(
     parts: Mapping[Any, dict[str, tuple[FloatArray, FloatArray]]], *, resume: bool, source: str, time: str
 ) -> xr.Dataset:
-    members = list(parts)
-    if not members:
+    if not parts:
         raise ValueError(f"{source} has no rows")
     names = list(next(iter(parts.values())))
+    for name in names:
+        if all(np.isnan(columns[name][1]).all() for columns in parts.values()):
+            raise ValueError(f"{name!r} holds no number")
+    # A run in which one of the errors was never recorded has not failed to reach its zero: nothing is known.
+    errors = names[:2]
+    members = [label for label, columns in parts.items() if not _never_recorded(columns, errors)]
+    if not members:
+        raise ValueError(f"no run has numbers of both {errors[0]!r} and {errors[1]!r}")
     series = {}
     for name in names:
         columns = [parts[label][name] for label in members]
         codes = np.repeat(np.arange(len(members)), [len(moments) for moments, _ in columns])
         series[name] = Series(codes, *(np.concatenate(pieces) for pieces in zip(*columns, strict=True)))
-        if np.isnan(series[name].value).all():
-            raise ValueError(f"{name!r} holds no number")
     table = dense(series, [str(label) for label in members], resume=resume)
     attributes = {
         "source": source,
         "rows": max(rows.time.size for rows in series.values()),
         "rows_superseded": table.superseded,
         "resumed": ", ".join(table.resumed),
+        "runs_without": ", ".join(str(label) for label in parts if label not in members),
     }
     data = {name: (("member", "time"), values) for name, values in table.values.items()}
     coordinates = {"member": members, "time": ("time", table.time, _time_attributes(time))}
     return xr.Dataset(data, coordinates, attributes)
+
+
+def _never_recorded(columns: dict[str, tuple[FloatArray, FloatArray]], names: list[str]) -> bool:
+    return any(bool(np.isnan(columns[name][1]).all()) for name in names)
 
 
 # --- errors ---
@@ -395,7 +410,7 @@ def _with_errors(runs: xr.Dataset, train: str, test: str, values: str | None) ->
     for name, column in columns.items():
         if np.isinf(column).any() or np.isnan(column).all():
             raise ValueError(f"{name!r} must hold finite numbers")
-    percent = _in_percent(columns) if values is None else values.endswith("percent")
+    percent = _in_percent(columns, runs["member"].to_numpy()) if values is None else values.endswith("percent")
     errors = {}
     for name, canonical in ((train, "train_error"), (test, "test_error")):
         kind = _kind(name) if values is None else values.split()[0]
@@ -427,7 +442,7 @@ def _kind(name: str) -> str:
     return found[0]
 
 
-def _in_percent(columns: dict[str, FloatArray]) -> bool:
+def _in_percent(columns: dict[str, FloatArray], members: Any) -> bool:
     largest = {name: float(np.nanmax(column)) for name, column in columns.items()}
     above = [name for name, value in largest.items() if value > 1 + _ROUNDING]
     if len(above) == 1 and largest[above[0]] <= 100 + 100 * _ROUNDING:
@@ -436,4 +451,17 @@ def _in_percent(columns: dict[str, FloatArray]) -> bool:
             f"{above[0]!r} reaches {largest[above[0]]:g} but {other!r} never exceeds {largest[other]:g}: is that "
             "percent? Say which (values='accuracy percent', 'error percent', 'accuracy' or 'error')"
         )
+    if above:  # runs of different origin may have different units; 0 is the same in both
+        by_run = np.fmax.reduce(list(columns.values())).max(axis=-1, initial=-np.inf, where=_recorded(columns))
+        fractions = np.flatnonzero((by_run > 0) & (by_run <= 1 + _ROUNDING))
+        if fractions.size:
+            raise ValueError(
+                f"numbers of run {members[fractions[0]]} never exceed {by_run[fractions[0]]:g}, those of others reach "
+                f"{by_run.max():g}: is all of it percent? Say so (values='accuracy percent' or 'error percent'), or "
+                "bring all runs to one unit"
+            )
     return bool(above)
+
+
+def _recorded(columns: dict[str, FloatArray]) -> Any:
+    return np.logical_or.reduce([~np.isnan(column) for column in columns.values()])
