@@ -31,6 +31,7 @@ _HOME = {
     "read_runs": "grokphase.transition.logs",
     "simulate": "grokphase.runs.ensemble",
     "spikes": "grokphase.transition.loss_spikes",
+    "trained_student": "grokphase.runs.trained",
     "transition": "grokphase.transition",
 }
 
@@ -56,6 +57,7 @@ __all__ = [
     "read_runs",
     "simulate",
     "spikes",
+    "trained_student",
     "transition",
 ]
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from grokphase.rules.cellular_automaton import CellularAutomaton
     from grokphase.runs.ensemble import simulate
     from grokphase.runs.reading import open  # noqa: A004 - as grokphase.open
+    from grokphase.runs.trained import trained_student
     from grokphase.solvable import published
     from grokphase.solvable.ball import BallModel
     from grokphase.solvable.exponential import ExponentialModel

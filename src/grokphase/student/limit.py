@@ -45,6 +45,7 @@ from grokphase.student.limit_results import Attractor, Certificate, Certificates
 __all__ = ["ThermodynamicLimit"]
 
 _MAX_CELLS = 2**18
+_LONGEST_SHORTEST = 14  # as long as the longest training string
 
 
 class ThermodynamicLimit:
@@ -164,22 +165,27 @@ class ThermodynamicLimit:
         balls = self._balls.attractor(depth)
         return Attractor(*(ray.with_balls(ball) for ray, ball in zip(rays, balls, strict=True)))
 
-    def certify(self, classifier: ArrayLike, *, max_cells: int = _MAX_CELLS) -> Certificate:
+    def certify(
+        self, classifier: ArrayLike, *, shortest: int | None = None, max_cells: int = _MAX_CELLS
+    ) -> Certificate:
         """Whether every cell of every input of length ≥ 2K+1 is right: a proof, or a counterexample.
 
         Parameters
         ----------
         classifier
             Shape (2, bond, bond).
+        shortest
+            Length from which on inputs count, from 2K+1 (None) to 14: a student need not be right on inputs that
+            are shorter than those it was trained on.  More than 2K+1 is decided by balls for bond 2 as well.
         max_cells
             Effort above bond 2: give up where more pairs of balls than this are undecided.
 
         Returns
         -------
         certificate
-            See :class:`~grokphase.student.limit_results.Certificate`.  A counterexample of length up to 2K+7 is
-            the shortest there is.  ``generalises`` is None if rounding (bond 2) or the effort (else) left it open;
-            the message says at which depth it stopped and what to change.
+            See :class:`~grokphase.student.limit_results.Certificate`.  A counterexample of length up to
+            ``shortest`` + 6 is the shortest there is.  ``generalises`` is None if rounding (bond 2) or the effort
+            (else) left it open; the message says at which depth it stopped and what to change.
 
         Raises
         ------
@@ -198,9 +204,16 @@ class ThermodynamicLimit:
         >>> certificate = limit.certify(np.ones((2, 2, 2)))
         >>> certificate.generalises, certificate.counterexample
         (False, (array([-1, -1,  1], dtype=int8), 0))
+        >>> limit.certify(np.ones((2, 2, 2)), shortest=6).counterexample[0].size
+        6
         """
         self._single("certify")
-        return self._engine.certify(self._one_classifier(classifier), integer("max_cells", max_cells, minimum=1))
+        weights, effort = self._one_classifier(classifier), integer("max_cells", max_cells, minimum=1)
+        least = 2 * self._rule.reach + 1
+        first = least if shortest is None else integer("shortest", shortest, minimum=least, maximum=_LONGEST_SHORTEST)
+        if first == least:
+            return self._engine.certify(weights, effort)
+        return self._balls.certify(weights, effort, first)
 
     def certify_many(self, classifiers: ArrayLike) -> Certificates:
         """Certificates of many classifiers, and of a batch of attentions.

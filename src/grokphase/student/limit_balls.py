@@ -39,6 +39,7 @@ from grokphase.student.limit_inputs import (
     both_sides,
     counterexample_among,
     refuted,
+    short_lengths,
     shortest_counterexample,
     spins_of,
     targets,
@@ -196,21 +197,26 @@ class BallLimit:
 
     @cached_property
     def _everything(self) -> Pairs:
+        return self.inputs(2 * self.rule.reach + 1)
+
+    def inputs(self, shortest: int) -> Pairs:
+        """Pairs that hold all inputs of at least that length, from 2K+1 on."""
         assert self.nodes is not None
-        reach = self.rule.reach
+        around = shortest - 1  # letters on both sides of a cell
         one, other = self.nodes
-        starts = [max(reach, nodes.cover.letters) for nodes in self.nodes]
-        pairs = [self._bulk]
+        # Words long enough for pairs of them to hold no shorter input.
+        starts = [max(self.rule.reach, nodes.cover.letters, (around + 1) // 2) for nodes in self.nodes]
+        pairs = [self._pairs(one.level(starts[0]), other.level(starts[1]))]
         # Inputs whose words are shorter than the nodes: one by one, unless padding with −1 makes them long.
         short = [
             {n: nodes.short_points(n) for n in range(start)} if not nodes.stationary else {}
             for nodes, start in zip(self.nodes, starts, strict=True)
         ]
         for count, points in short[0].items():
-            pairs.append(self._pairs(points, other.level(max(2 * reach - count, starts[1]))))
-            pairs += [self._pairs(points, few) for n, few in short[1].items() if count + n >= 2 * reach]
+            pairs.append(self._pairs(points, other.level(max(around - count, starts[1]))))
+            pairs += [self._pairs(points, few) for n, few in short[1].items() if count + n >= around]
         for count, points in short[1].items():
-            pairs.append(self._pairs(one.level(max(2 * reach - count, starts[0])), points))
+            pairs.append(self._pairs(one.level(max(around - count, starts[0])), points))
         return Pairs(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
 
     def bounds(self, pairs: Pairs, classifier: FloatArray) -> Bounds:
@@ -258,15 +264,16 @@ class BallLimit:
     # --- answers
     # -------------------------------------------------------------------------------------------
 
-    def certify(self, classifier: FloatArray, max_cells: int) -> Certificate:
-        """Decide one classifier."""
+    def certify(self, classifier: FloatArray, max_cells: int, shortest: int | None = None) -> Certificate:
+        """Decide one classifier, for inputs of length 2K+1 or ``shortest`` on."""
         attention, rule = self.attention, self.rule
+        first = 2 * rule.reach + 1 if shortest is None else shortest
         norm = float(np.linalg.norm(classifier)) or 1.0
-        short = shortest_counterexample(attention, rule, classifier, 2 * rule.reach + 7)
+        short = shortest_counterexample(attention, rule, classifier, short_lengths(first))
         if short is not None:
             return refuted(attention, rule, classifier, short)
         if self.nodes is None:
-            found = self.witness and counterexample_among(attention, rule, classifier, self.sides, *self.witness)
+            found = self.witness and counterexample_among(attention, rule, classifier, self.sides, *self.witness, first)
             if found:
                 return refuted(attention, rule, classifier, found)
             return Certificate(
@@ -275,7 +282,7 @@ class BallLimit:
                 None,
                 "undecided: no invariant cone was found, by words of up to 13 letters, nor excluded",
             )
-        unit, pairs = classifier / norm, self.everything(bulk=False)
+        unit, pairs = classifier / norm, self._everything if shortest is None else self.inputs(shortest)
         smallest = proven = np.inf
         while True:
             bounds = self.bounds(pairs, unit)

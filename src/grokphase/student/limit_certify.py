@@ -22,7 +22,14 @@ from grokphase._checks import FloatArray
 from grokphase.rules import CellularAutomaton
 from grokphase.student.attention import Attention
 from grokphase.student.limit_corners import CornerBlock, PlanarSide
-from grokphase.student.limit_inputs import STATIONARY, refuted, shortest_counterexample, targets, verified
+from grokphase.student.limit_inputs import (
+    STATIONARY,
+    refuted,
+    short_lengths,
+    shortest_counterexample,
+    targets,
+    verified,
+)
 from grokphase.student.limit_results import Certificate
 from grokphase.student.limit_sites import LONGEST_WORD, Pool
 
@@ -69,7 +76,7 @@ def planar_certificate(
     classifier: FloatArray,
 ) -> Certificate:
     """Decide one bond-2 attention with one classifier."""
-    found = shortest_counterexample(attention, rule, classifier, 2 * rule.reach + 7)
+    found = shortest_counterexample(attention, rule, classifier, short_lengths(2 * rule.reach + 1))
     if found is not None:
         return refuted(attention, rule, classifier, found)
     bound = value = -np.inf

@@ -34,6 +34,7 @@ __all__ = [
     "exact_error",
     "letters_of",
     "refuted",
+    "short_lengths",
     "shortest_counterexample",
     "spins_of",
     "targets",
@@ -45,6 +46,7 @@ Letters = tuple[int, ...]
 _EPS = float(np.finfo(np.float64).eps)
 STATIONARY = 32 * _EPS
 """A boundary vector this close to its own image counts as the context of a row of −1."""
+_SHORT = 7  # lengths of which all inputs are looked at first
 _BLOCK = 2**21  # scores held at a time
 
 
@@ -135,15 +137,17 @@ def counterexample_among(
     sides: tuple[Side, Side],
     which: int,
     words: list[Letters],
+    shortest: int,
 ) -> Counterexample | None:
-    """The most wrong of the inputs in which one of the words, K letters and 2K letters surround a cell.
+    """The most wrong of the inputs in which one of the words, K letters and 2K or more letters surround a cell.
 
-    ``which`` is the side (0 left, 1 right) of the words.
+    ``which`` is the side (0 left, 1 right) of the words; ``shortest`` is the least length of an input, from 2K+1.
     """
     reach, near, far = rule.reach, sides[which], sides[1 - which]
     forms = classifier if which == 0 else np.swapaxes(classifier, -1, -2)
     answers = targets(rule) if which == 0 else targets(rule).transpose(2, 1, 0)
-    others = far.rows(2 * reach)[2 * reach]
+    away = max(2 * reach, shortest - 1 - reach)
+    others = far.rows(away)[away]
     sites: list[tuple[float, Letters, int, Letters]] = []
     for branch in range(2**reach):
         ends = letters_of(branch, reach)
@@ -151,7 +155,7 @@ def counterexample_among(
         target = answers[branch][:, np.arange(len(others)) & (2**reach - 1)]  # (letter, word)
         scores = (contexts @ forms @ others.T) * target[:, None, :]
         letter, word, rest = (int(n) for n in np.unravel_index(int(scores.argmin()), scores.shape))
-        sites.append((float(scores[letter, word, rest]), (*words[word], *ends), letter, letters_of(rest, 2 * reach)))
+        sites.append((float(scores[letter, word, rest]), (*words[word], *ends), letter, letters_of(rest, away)))
     for _, one, letter, other in sorted(sites):
         left, right = (one, other) if which == 0 else (other, one)
         found = verified(attention, rule, classifier, left, letter, right)
@@ -160,14 +164,19 @@ def counterexample_among(
     return None
 
 
+def short_lengths(shortest: int) -> range:
+    """The lengths among which a counterexample is a shortest one."""
+    return range(shortest, shortest + _SHORT)
+
+
 def shortest_counterexample(
-    attention: Attention, rule: CellularAutomaton, classifier: FloatArray, longest: int
+    attention: Attention, rule: CellularAutomaton, classifier: FloatArray, lengths: range
 ) -> Counterexample | None:
-    """A shortest counterexample among all inputs of length 2K+1 to ``longest``."""
+    """A shortest counterexample among all inputs of some lengths, from 2K+1 on."""
     reach, sides, table = rule.reach, both_sides(attention), targets(rule)
-    left, right = (side.rows(max(longest - 1, 0)) for side in sides)
+    left, right = (side.rows(lengths.stop - 2) for side in sides)
     mask = 2**reach - 1
-    for others in range(2 * reach, longest):
+    for others in range(lengths.start - 1, lengths.stop - 1):
         worst: tuple[float, Letters, int, Letters] | None = None
         for count in range(others + 1):
             lefts, rights = left[count], right[others - count]

@@ -55,7 +55,7 @@ class ErrorBounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Certificate:
-    """Whether a classifier is right at every cell of every input of length ≥ 2K+1.
+    """Whether a classifier is right at every cell of every input of length ≥ 2K+1, or another shortest length.
 
     Attributes
     ----------
