@@ -46,3 +46,36 @@ def power_law_runs(
 def as_runs(time, error):
     """With a training error that is zero earlier."""
     return {"time": time, "train_error": np.clip(error - 0.2, 0.0, None), "test_error": error}
+
+
+CONTINUOUS = {
+    **{f"clean, {exponent}": (exponent, {}) for exponent in (0.5, 1.0, 2.5)},
+    **{f"log-periodic, {exponent}": (exponent, {"oscillation": 0.1}) for exponent in (0.5, 1.0, 2.5)},
+    **{f"noise, {exponent}": (exponent, {"noise": 0.2}) for exponent in (0.5, 1.0, 2.5)},
+    **{f"coarse, {exponent}": (exponent, {"reach": 15}) for exponent in (0.5, 1.0, 2.5)},
+    "log-periodic, noise, 1.0": (1.0, {"oscillation": 0.1, "noise": 0.2}),
+    "coarse, noise, 1.0": (1.0, {"reach": 15, "noise": 0.1}),
+    "counted on 1000 inputs, 0.5": (0.5, {"samples": 1000}),
+    "counted on 10000 inputs, 1.0": (1.0, {"samples": 10_000}),
+    "12 runs, noise, 1.0": (1.0, {"members": 12, "noise": 0.1}),
+    "20 runs, noise, 0.5": (0.5, {"members": 20, "noise": 0.1}),
+}
+"""Exponent and options of ensembles whose transition is continuous."""
+
+JUMPS = {
+    "jump, then a slope": (1.0, {"jump": 0.2, "noise": 0.1}),
+    "small jump, then a root": (0.5, {"jump": 0.05}),
+    "jump, then a root": (0.5, {"jump": 0.2, "noise": 0.2}),
+    "a step": (1.0, {"jump": 0.3, "reach": 1e9}),
+    "jump counted on 1000 inputs": (1.0, {"jump": 0.1, "samples": 1000}),
+    "coarse jump, then a slope": (1.0, {"jump": 0.2, "reach": 15, "noise": 0.1}),
+}
+"""Exponent beside the jump and options of ensembles that jump from most of their error at the nearest records."""
+
+SMALL_JUMPS = {
+    "jump of 0.02, then a root": (0.5, {"jump": 0.02, "noise": 0.1}),
+    "jump of 0.01, then a root": (0.5, {"jump": 0.01, "noise": 0.1}),
+    "jump of 0.003, then a slope": (1.0, {"jump": 0.003, "noise": 0.1}),
+    "jump of 0.001, then a slope": (1.0, {"jump": 0.001, "noise": 0.1}),
+}
+"""Jumps about as large as what is left of the continuous part within one sampling step, 0.027 and 0.0025."""

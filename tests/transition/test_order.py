@@ -5,24 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic import FALSE_ALARM, as_runs, power_law_runs
+from synthetic import CONTINUOUS, FALSE_ALARM, JUMPS, as_runs, power_law_runs
 
 import grokphase as gp
-
-FIRST = {
-    "jump, then a slope": (1.0, {"jump": 0.2, "noise": 0.1}),
-    "small jump, then a root": (0.5, {"jump": 0.05}),
-    "jump, then a root": (0.5, {"jump": 0.2, "noise": 0.2}),
-    "a step": (1.0, {"jump": 0.3, "reach": 1e9}),
-    "jump counted on 1000 inputs": (1.0, {"jump": 0.1, "samples": 1000}),
-}
-CONTINUOUS = {
-    "root": (0.5, {"noise": 0.2}),
-    "line": (1.0, {"noise": 0.2}),
-    "steep": (2.5, {"noise": 0.2}),
-    "coarse root": (0.5, {"reach": 15}),
-    "counted": (1.0, {"samples": 10_000}),
-}
 
 
 def kinds(exponent, repetitions, **options):
@@ -45,9 +30,9 @@ def most(repetitions, rate):
     return stats.binom.isf(FALSE_ALARM, repetitions, rate)
 
 
-@pytest.mark.parametrize("case", FIRST)
+@pytest.mark.parametrize("case", JUMPS)
 def test_jumps_are_seen(case):
-    exponent, options = FIRST[case]
+    exponent, options = JUMPS[case]
     said, sold = kinds(exponent, 10, **options)
     assert said["continuous"] == sold == 0
     assert said["first"] >= 5
@@ -58,27 +43,27 @@ def test_continuous_transitions_are_not_called_jumps(case):
     exponent, options = CONTINUOUS[case]
     said, _ = kinds(exponent, 10, **options)
     assert said["first"] <= most(10, 0.01)
-    assert said["continuous"] >= 5
+    assert said["continuous"] >= 1  # in counted errors a small jump is often left undecided
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", FIRST)
+@pytest.mark.parametrize("case", JUMPS)
 def test_jumps_are_seen_and_never_sold_as_an_exponent(case):
-    """500 repetitions: at most 1% are called continuous (at most 15 of them, once in 1e4)."""
-    exponent, options = FIRST[case]
-    said, sold = kinds(exponent, 500, **options)
-    assert said["continuous"] <= most(500, 0.01)
-    assert sold <= most(500, 0.01)
-    assert said["first"] >= 300
+    """60 repetitions (500 with ``python benchmarks/coverage_exponent.py``); at 1%, more than 5 once in 1e4 cases."""
+    exponent, options = JUMPS[case]
+    said, sold = kinds(exponent, 60, **options)
+    assert said["continuous"] <= most(60, 0.01)
+    assert sold <= most(60, 0.01)
+    assert said["first"] >= 60 - most(60, 0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CONTINUOUS)
 def test_continuous_transitions_are_rarely_called_jumps(case):
     exponent, options = CONTINUOUS[case]
-    said, _ = kinds(exponent, 500, **options)
-    assert said["first"] <= most(500, 0.01)
-    assert said["continuous"] >= 300
+    said, sold = kinds(exponent, 60, **options)
+    assert said["first"] <= most(60, 0.01)
+    assert sold >= 60 - most(60, 0.01)
 
 
 def test_interval_of_the_jump_covers_it():
@@ -107,3 +92,22 @@ def test_undecided_with_few_runs_or_records():
     order = gp.measure(sudden).order()
     assert order.kind == "undecided"
     assert order.jump == (pytest.approx(0.3), 0.0, pytest.approx(0.3))
+
+
+def test_a_jump_that_cannot_be_excluded_is_no_reason_to_refuse_an_exponent():
+    """Twelve noisy runs on a coarse grid: nothing speaks for a jump, and its interval reaches far."""
+    rng = np.random.default_rng(4)
+    transition = gp.measure(as_runs(*power_law_runs(rng, 0.5, reach=15, noise=0.4, members=12)))
+    order = transition.order()
+    assert order.kind == "undecided"
+    assert "may be a jump" in order.evidence
+    assert transition.exponent().low > 0.2
+    assert "If gradually, it falls as the remaining time to the power" in transition.describe()
+
+
+def test_a_jump_among_few_noisy_runs_is_not_sold_as_a_small_exponent():
+    """Neither evidence of a jump nor against it: the interval of the exponent reaches below 0.2, which is refused."""
+    rng = np.random.default_rng(1)
+    transition = gp.measure(as_runs(*power_law_runs(rng, 0.5, jump=0.1, noise=0.4, members=12)))
+    with pytest.raises(gp.ShortScalingWindow, match="a power is not told from a jump"):
+        transition.exponent()

@@ -52,11 +52,14 @@ def test_law_is_the_average_over_where_the_zero_lies(tolerance, granularity, jum
 
 @pytest.mark.parametrize(("tolerance", "granularity"), TOLERANCES)
 @pytest.mark.parametrize("jump", [False, True])
-def test_slopes_are_finite_differences(tolerance, granularity, jump):
-    law = ScalingLaw(single_nodes([0.1, 0.2, 0.5, 1.0]), tolerance, granularity, jump=jump)
+@pytest.mark.parametrize("phase", [False, True])
+def test_slopes_are_finite_differences(tolerance, granularity, jump, phase):
+    law = ScalingLaw(single_nodes([0.1, 0.2, 0.5, 1.0]), tolerance, granularity, jump=jump, phase=phase)
     rng = np.random.default_rng(0)
     for _ in range(5):
         parameters = 1 + 0.3 * rng.normal(size=len(law.place))
+        if phase:
+            parameters[law.place["phase"]] = rng.uniform(0.1, 0.6)
         step = 1e-6
         differences = [
             (law.log_error(parameters[None] + move) - law.log_error(parameters[None] - move))[0] / (2 * step)
@@ -64,6 +67,20 @@ def test_slopes_are_finite_differences(tolerance, granularity, jump):
         ]
         # Central differences: rounding 1e-16/1e-6 and a third derivative times 1e-12.
         assert_allclose(law.slope(parameters), np.transpose(differences), atol=1e-8)
+
+
+def test_a_phase_takes_the_place_of_the_average():
+    bins = single_nodes([0.1, 0.2, 0.5, 1.0])
+    law = ScalingLaw(bins, 0.0, 0.0, jump=False, phase=True)
+    found = np.exp(law.log_error(np.array([[np.log(0.7), 0.8, -0.3, 0.4]]))[0])
+    assert_allclose(found, 0.7 * np.exp(-0.3 * bins.distance) * (bins.distance - 0.4 * 0.1) ** 0.8, rtol=1e-12)
+
+
+def test_variance_of_spread_zeros():
+    """ν = 1: (1 - u)/(1/2) - (2 - u)/(3/2) has slope -4/3 in u, of variance 1/12; the midpoint rule errs by 1/64²."""
+    law = ScalingLaw(single_nodes([0.1, 0.2, 0.5, 1.0]), 0.0, 0.0, jump=False)
+    variance = law.variance_of_spread_zeros(np.array([0.0, 1.0, 0.0]))
+    assert variance == pytest.approx((4 / 3) ** 2 / 12, rel=2 / 64**2)
 
 
 def test_a_fit_returns_the_parameters_it_was_made_with():

@@ -11,6 +11,9 @@ tolerance + x q: q is the granularity of the recorded errors (one over the numbe
 10, is fitted.  With q = 0 and tolerance = 0, σ = 0.  The average over u is done exactly for the power law; c
 belongs to the record as a whole.
 
+Where the zeros are not spread between their two records (all lie at the same place, as zeros on a common grid of times
+do), u is one number, the phase, and fitted.
+
 The logarithm of the mean error in bins of d is fitted by least squares, every bin (every scale) weighing the same.
 Many samples, all replicates of a bootstrap, are fitted at a time (Levenberg-Marquardt with bounds by projection).
 
@@ -33,6 +36,8 @@ SMALLEST_EXPONENT = 0.2
 """Beside a jump, smaller exponents are not considered: they would be a jump themselves."""
 
 _NODES = 8
+_PLACES = 64  # of a zero between two records
+_LATEST_PHASE = 0.99  # at 1 the nearest record has no distance, and its logarithm no derivative
 _SMALL_ERRORS, _MOSTLY_DIFFERENT = 200, 0.9  # so many, and this share of different ones, tell counts from real numbers
 _LARGEST_EXPONENT = 20.0
 _LARGEST_CORRECTION = 20.0
@@ -199,6 +204,30 @@ def _nodes(
     return distances, steps, shares[used] / total[used // _NODES], first
 
 
+def _power_and_slopes(distance: FloatArray, exponent: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """s^ν and its derivatives by ν and by s."""
+    power = distance**exponent
+    return power, power * np.log(distance), exponent * power / distance
+
+
+def _averaged_power_and_slopes(
+    distance: FloatArray, resolution: FloatArray, exponent: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(s − u r)^ν averaged over u in (0, 1), and its derivatives by ν and by s."""
+    end = np.maximum(distance - resolution, 0.0)  # s at u = 1
+    power = exponent + 1
+    log_far = np.log(distance)
+    log_near = np.log(np.maximum(end, _TINY))
+    far_power = np.exp(power * log_far)
+    near_power = np.where(end > 0, np.exp(power * log_near), 0.0)
+    with np.errstate(divide="ignore"):  # a record right at the zero
+        difference = far_power * -np.expm1(power * np.log1p(-np.minimum(resolution / distance, 1.0)))
+    mean = difference / power
+    by_exponent = (far_power * log_far - near_power * log_near) / power - mean / power
+    by_distance = far_power / distance - np.where(end > 0, near_power / np.maximum(end, _TINY), 0)
+    return mean / resolution, by_exponent / resolution, by_distance / resolution
+
+
 class ScalingLaw:
     """The law of the header for given bins.
 
@@ -208,23 +237,32 @@ class ScalingLaw:
         What is fitted.
     tolerance, granularity
         Largest error that counts as zero, and q, in units of ``bins.scale``.
-    jump
-        Whether J is free.
+    jump, phase
+        Whether J is free; whether u is one number that is fitted, in place of an average.
     """
 
-    def __init__(self, bins: BinnedErrors, tolerance: float, granularity: float, *, jump: bool) -> None:
+    def __init__(
+        self, bins: BinnedErrors, tolerance: float, granularity: float, *, jump: bool, phase: bool = False
+    ) -> None:
         self._bins, self._tolerance, self._granularity, self._jump = bins, tolerance, granularity, jump
-        names = ["amplitude", "exponent", "correction", *["shift"] * (granularity > 0), *["jump"] * jump]
+        names = ["amplitude", "exponent", "correction", *["shift"] * (granularity > 0), *["phase"] * phase]
+        names += ["jump"] * jump
         self.place = {name: place for place, name in enumerate(names)}
         limits = {
             "amplitude": (-30.0, 30.0),
             "exponent": (SMALLEST_EXPONENT if jump else -0.9, _LARGEST_EXPONENT),
             "correction": (-3.0, 3.0) if jump else (-_LARGEST_CORRECTION, _LARGEST_CORRECTION),
             "shift": (_SMALLEST_SHIFT, _LARGEST_SHIFT),
+            "phase": (0.0, _LATEST_PHASE),
             "jump": (0.0, np.inf),
         }
         self._threshold_matters = tolerance > 0 or granularity > 0
         self._low, self._high = np.array([limits[name] for name in names]).T
+
+    def with_jump(self) -> "ScalingLaw":
+        """The same law with J free."""
+        phase = "phase" in self.place
+        return ScalingLaw(self._bins, self._tolerance, self._granularity, jump=True, phase=phase)
 
     def log_error(self, parameters: FloatArray) -> FloatArray:
         """Logarithm of the mean error: (sample, parameter) -> (sample, bin)."""
@@ -240,35 +278,42 @@ class ScalingLaw:
             return np.ones(self._bins.first.size)
         return 1 - parameters[self.place["jump"]] / np.exp(self.log_error(parameters[None])[0])
 
+    def variance_of_spread_zeros(self, parameters: FloatArray) -> float:
+        """Variance of the difference of the relative errors in the first two bins if u is uniform, for one member."""
+        bins = self._bins
+        far_end = bins.distance
+        if self._threshold_matters:
+            far_end = far_end + self._shift(parameters[None])[0]
+        places = (np.arange(_PLACES)[:, None] + 0.5) / _PLACES
+        exponent = max(parameters[self.place["exponent"]], _SMALLEST_POWER)
+        law = bins.mean(np.maximum(far_end - places * bins.resolution, 0.0) ** exponent)
+        relative = law[:, :2] / law[:, :2].mean(axis=0)
+        return float((relative[:, 0] - relative[:, 1]).var())
+
     def log_error_and_slope(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Logarithm of the mean error (sample, bin) and its derivatives (sample, bin, parameter)."""
         bins, place = self._bins, self.place
         amplitude, exponent, correction = (column[:, None] for column in parameters.T[:3])
-        far_end = bins.distance  # s at u = 0
+        distance = bins.distance  # s at u = 0
         if self._threshold_matters:
             shift, shift_by_amplitude, shift_by_exponent, shift_by_grains = self._shift(parameters)
-            far_end = far_end + shift
-        near_end = np.maximum(far_end - bins.resolution, 0.0)  # s at u = 1
-        power = exponent + 1
-        log_far = np.log(far_end)
-        log_near = np.log(np.maximum(near_end, _TINY))
-        far_power = np.exp(power * log_far)
-        near_power = np.where(near_end > 0, np.exp(power * log_near), 0.0)
-        with np.errstate(divide="ignore"):  # a record right at the zero
-            difference = far_power * -np.expm1(power * np.log1p(-np.minimum(bins.resolution / far_end, 1.0)))
-        growth = np.exp(amplitude + correction * bins.distance) / bins.resolution
-        law = growth * difference / power
-        by_exponent = growth / power * (far_power * log_far - near_power * log_near) - law / power
+            distance = distance + shift
+        if "phase" in place:
+            distance = distance - parameters[:, place["phase"], None] * bins.resolution
+            power, by_exponent, by_distance = _power_and_slopes(distance, exponent)
+        else:
+            power, by_exponent, by_distance = _averaged_power_and_slopes(distance, bins.resolution, exponent)
+        growth = np.exp(amplitude + correction * bins.distance)
+        law, by_exponent, by_distance = growth * power, growth * by_exponent, growth * by_distance
         by_amplitude = law
         if self._threshold_matters:
-            by_shift = growth * (
-                far_power / far_end - np.where(near_end > 0, near_power / np.maximum(near_end, _TINY), 0)
-            )
-            by_amplitude = law + by_shift * shift_by_amplitude
-            by_exponent = by_exponent + by_shift * shift_by_exponent
+            by_amplitude = law + by_distance * shift_by_amplitude
+            by_exponent = by_exponent + by_distance * shift_by_exponent
         slopes = [by_amplitude, by_exponent, law * bins.distance]
         if "shift" in place:
-            slopes.append(by_shift * shift_by_grains)
+            slopes.append(by_distance * shift_by_grains)
+        if "phase" in place:
+            slopes.append(-by_distance * bins.resolution)
         error = bins.mean(law)
         slopes = [bins.mean(slope) for slope in slopes]
         if self._jump:
@@ -290,31 +335,36 @@ class ScalingLaw:
         by_exponent = np.where(parameters[:, 1, None] > _SMALLEST_POWER, -slope * logarithm, 0.0)
         return shift, -slope, by_exponent, slope * self._granularity / np.maximum(threshold, _TINY)
 
-    def fit(self, log_mean: FloatArray) -> FloatArray:
-        """Parameters for one sample, shape (bin,): the best of several starts."""
-        rest = [0.0] + [1.0] * ("shift" in self.place)
+    def fit(self, log_mean: FloatArray, *, without_jump: bool = False) -> FloatArray:
+        """Parameters for one sample, shape (bin,): the best of several starts, of all or of those with J = 0."""
+        high = self._high.copy()
+        if without_jump:
+            high[self.place["jump"]] = 0.0
+        rest = [0.0] + [1.0] * ("shift" in self.place) + [0.5] * ("phase" in self.place)
         starts = [[log_mean[-1], exponent, *rest, *[0.0] * self._jump] for exponent in (0.5, 1.0, 2.5)]
         if self._jump:
             for share in (0.5, 0.95):
                 left = max(float(np.exp(log_mean[-1])) - share, 1e-3)
                 starts.append([np.log(left), 1.0, *rest, share])
         samples = np.broadcast_to(log_mean, (len(starts), log_mean.size))
-        found, cost = self._descend(samples, np.array(starts), 60)
+        found, cost = self._descend(samples, np.array(starts), 60, high)
         return found[cost.argmin()]
 
     def refit(self, log_means: FloatArray, start: FloatArray) -> FloatArray:
         """Parameters for many samples near one whose parameters are known."""
-        best, cost = self._descend(log_means, np.broadcast_to(start, (len(log_means), start.size)), 15)
+        best, cost = self._descend(log_means, np.broadcast_to(start, (len(log_means), start.size)), 15, self._high)
         if self._jump:  # a second valley: no jump at all
             other = start.copy()
             other[self.place["jump"]], other[:2] = 0.0, (log_means[:, -1].mean(), 0.7)
-            alternative, its_cost = self._descend(log_means, np.broadcast_to(other, best.shape), 15)
+            alternative, its_cost = self._descend(log_means, np.broadcast_to(other, best.shape), 15, self._high)
             best = np.where((its_cost < cost)[:, None], alternative, best)
         return best
 
-    def _descend(self, log_means: FloatArray, start: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
-        """Levenberg-Marquardt for all samples at a time; also the sums of squares."""
-        parameters = np.clip(start, self._low, self._high)
+    def _descend(
+        self, log_means: FloatArray, start: FloatArray, steps: int, high: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Levenberg-Marquardt for all samples at a time, up to the bounds ``high``; also the sums of squares."""
+        parameters = np.clip(start, self._low, high)
         here, slope = self.log_error_and_slope(parameters)
         residual = log_means - here
         cost = (residual**2).sum(axis=1)
@@ -325,7 +375,7 @@ class ScalingLaw:
             scale = np.diagonal(normal, axis1=1, axis2=2) + 1e-12
             damped = normal + (damping[:, None] * scale + 1e-12)[:, :, None] * unit
             move = np.linalg.solve(damped, (residual[:, None] @ slope).swapaxes(1, 2))[..., 0]
-            trial = np.clip(parameters + move, self._low, self._high)
+            trial = np.clip(parameters + move, self._low, high)
             here, its_slope = self.log_error_and_slope(trial)
             its_cost = ((log_means - here) ** 2).sum(axis=1)
             better = its_cost <= cost

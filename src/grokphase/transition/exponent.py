@@ -4,14 +4,16 @@ Object.  The mean error of the runs, aligned at the first zero record, is fitted
 E = A s^ν e^{cs} (:mod:`grokphase.transition._scaling_law`, which averages over where between two records the zero
 lies, and fits how far the zero of the recorded error is from the law's own where errors are counted).
 
-Interval.  Three parts.
+Where the members differ less near the zero than they must if it lies anywhere between two records (a tenth of that
+variance), the zeros lie at one place between their records, and this place is fitted.
+
+Interval.  Three parts; the last two are systematic, and widen it on both sides.
 
 - *Runs.*  Bootstrap over runs, whole records at a time; the percentiles are taken further out so that they cover as
   Student's t does (expanded percentiles).
 - *Oscillations.*  Whatever the residuals show beyond the scatter of the runs is taken for one oscillation in ln s,
-  of any period up to half the window; the largest change of ν that such an oscillation can make is added on both
-  sides.
-- *Curvature.*  The next correction, −(cs)²/2 in the logarithm, is left out of the fit; its effect on ν is added.
+  of any period up to half the window; the largest change of ν that such an oscillation can make is its error.
+- *Curvature.*  The next correction, −(cs)²/2 in the logarithm, is left out of the fit; its effect on ν is an error.
 
 Window.  The near end is the first record before the zero, or where the mean error is ten grains (errors that are
 counted).  The far end is tried in steps of 0.1 decades.  The one with the narrowest interval balances scatter and
@@ -20,13 +22,17 @@ bias; the fit uses a far end 0.6 decades nearer, where the bias is small beside 
 
 Refusals.  :class:`ShortScalingWindow`, with the fit in it, if the window spans less than ``min_decades``, too few
 runs cover it, errors at its near end are a few counts, all runs reach zero between the same two records, the
-correction is not small at the far end, or the transition is not shown to be continuous
-(:mod:`grokphase.transition.order`): a jump is not an exponent of 0.
+correction is not small at the far end, there is evidence of a jump (:mod:`grokphase.transition.order`), or the interval
+reaches below 0.2, where a power is not told from a jump.  That a jump cannot be excluded is no reason to refuse.
 
-Approximate: coverage is asymptotic in the number of runs.  In simulations with 40 runs the scatter of the runs
-alone covers at the stated 95%, the whole interval, which is conservative, in 98 to 100% of 500 ensembles.  An
-oscillation whose period exceeds half the window looks like another exponent and is not seen.  Runs with different
-exponents have no common one: the mean tends to the smallest.
+Approximate: coverage is asymptotic in the number of runs.  Measured on the first 40 ensembles in each of the 18 cases
+of ``benchmarks/coverage_exponent.py`` (exponents 0.5, 1 and 2.5; clean, log-periodic, noisy, coarse, counted, fewer
+runs): of 720 none was refused, and 99.4 ± 0.3% of the intervals at 95% cover (38 to 40 of 40 in every case).  That is
+more than 95% because the systematic part is a bound, mostly of one sign: the scatter of the runs alone covers in 35 to
+40 of 40, and adding the two in quadrature misses the exact exponent of the ball model in five dimensions.  For
+exponents of 1 and more the estimate is too large, by up to half its standard deviation.  An oscillation whose period
+exceeds half the window looks like another exponent and is not seen.  Runs with different exponents have no common one:
+the mean tends to the smallest.
 
 References: Žunkovič & Ilievski 2024, Figs. 15, 19 and 24.  T. C. Hesterberg, Am. Stat. 69 (2015) 371-386 (expanded
 percentiles).
@@ -39,7 +45,7 @@ import numpy as np
 from scipy import stats
 
 from grokphase._checks import FloatArray
-from grokphase.transition._scaling_law import BinnedErrors, Records, ScalingLaw
+from grokphase.transition._scaling_law import SMALLEST_EXPONENT, BinnedErrors, Records, ScalingLaw
 
 __all__ = [
     "FEWEST_RUNS",
@@ -64,6 +70,8 @@ _LARGEST_CORRECTION = 0.5  # |c| at the far end, beyond its standard error
 _SAME_RECORDS = 3  # zero records must be spread over so many
 _OSCILLATIONS = 40  # periods that are tried
 _SMALLEST_SHARE = 1e-6  # of singular values
+_SPREAD = 0.1  # of the variance that zeros anywhere between two records would give
+_LEFT_OUT = 1e-3  # what the law itself leaves out in the logarithm of a bin
 
 
 class Plateau(NamedTuple):
@@ -123,12 +131,46 @@ class Window:
     bins: BinnedErrors
     law: ScalingLaw
     parameters: FloatArray
-    jump: bool = False
 
     @classmethod
-    def fitted(cls, bins: BinnedErrors, tolerance: float, granularity: float, *, jump: bool = False) -> "Window":
-        law = ScalingLaw(bins, tolerance / bins.scale, granularity / bins.scale, jump=jump)
-        return cls(bins, law, law.fit(bins.log_mean), jump)
+    def fitted(cls, bins: BinnedErrors, tolerance: float, granularity: float, *, phase: bool = False) -> "Window":
+        law = ScalingLaw(bins, tolerance / bins.scale, granularity / bins.scale, jump=False, phase=phase)
+        return cls(bins, law, law.fit(bins.log_mean))
+
+    def with_jump(self) -> "Window":
+        """The best fit in the same window with J free."""
+        law = self.law.with_jump()
+        return Window(self.bins, law, law.fit(self.bins.log_mean))
+
+    def without_jump(self) -> "Window":
+        """The best fit of the same law with J = 0."""
+        return Window(self.bins, self.law, self.law.fit(self.bins.log_mean, without_jump=True))
+
+    def zeros_are_spread(self) -> bool:
+        """Whether the members differ near the zero as they must if it lies anywhere between two records.
+
+        Less than a tenth of that variance has a chance of 2e-3 with eight members, and far less with more.
+        """
+        errors = self.bins.errors[:, :2]
+        relative = errors / errors.mean(axis=0)
+        variance = (relative[:, 0] - relative[:, 1]).var(ddof=1)
+        return bool(variance >= _SPREAD * self.law.variance_of_spread_zeros(self.parameters))
+
+    def squared_misfit(self) -> float:
+        """Sum of squared residuals."""
+        return float(self.residual @ self.residual)
+
+    def expected_misfit(self) -> float:
+        """Sum of squared residuals that the scatter of the runs and what the law leaves out lead to."""
+        rest = self._leaves()[1]
+        return float(np.trace(rest @ self.bins.scatter @ rest.T)) + len(rest) * _LEFT_OUT**2
+
+    def _leaves(self) -> tuple[FloatArray, FloatArray]:
+        """Matrices that take changes of the log means to those of the parameters, and to those of the residuals."""
+        slope = self.law.slope(self.parameters)
+        solve = np.linalg.pinv(slope, rcond=_SMALLEST_SHARE)
+        rest: FloatArray = np.eye(len(slope)) - slope @ solve
+        return np.asarray(solve, dtype=np.float64), rest
 
     def of(self, name: str) -> float:
         """One of the parameters."""
@@ -136,18 +178,20 @@ class Window:
 
     def errors(self, name: str) -> tuple[float, float]:
         """Standard error of a parameter from the scatter of the runs, and its systematic error."""
-        slope = self.law.slope(self.parameters)
-        solve = np.linalg.pinv(slope, rcond=_SMALLEST_SHARE)
+        solve, rest = self._leaves()
         gain = solve[self.law.place[name]]
         stderr = float(np.sqrt(max(gain @ self.bins.scatter @ gain, 0.0)))
-        rest = np.eye(len(slope)) - slope @ solve
         residual = self.residual
         excess = residual @ residual - np.trace(rest @ self.bins.scatter @ rest.T)
         oscillation = self._worst_oscillation(gain, rest) * np.sqrt(max(float(excess), 0.0))
         next_order = np.exp(2 * self.bins.log_distance) * self.law.vanishing_share(self.parameters)
         its_gain = solve[self.law.place["correction"]]
-        correction = abs(self.of("correction")) + np.sqrt(max(its_gain @ self.bins.scatter @ its_gain, 0.0))
-        curvature = abs(gain @ next_order) * correction**2 / 2
+        size, its_stderr = abs(self.of("correction")), np.sqrt(max(its_gain @ self.bins.scatter @ its_gain, 0.0))
+        coefficient = (size + its_stderr) ** 2 / 2
+        if "phase" in self.law.place:
+            # Nearly no scatter: the window is not so short that it hides what looks like c but is of order s².
+            coefficient += max(size - its_stderr, 0.0) / max(abs(its_gain @ next_order), 1.0)
+        curvature = abs(gain @ next_order) * coefficient
         return stderr, float(oscillation + curvature)
 
     @property
@@ -167,20 +211,18 @@ class Window:
         log_distance = self.bins.log_distance
         span = float(np.ptp(log_distance))
         shortest = 2 * span / (log_distance.size - 1)
-        worst = 0.0
-        for period in np.geomspace(shortest, max(span / 2, shortest), _OSCILLATIONS):
-            phase = 2 * np.pi * log_distance / period
-            wave = np.stack([np.cos(phase), np.sin(phase)], axis=1)
-            change, left = gain @ wave, rest @ wave
-            # The phase is free: maximise (change·p)²/|left p|² over p.
-            worst = max(worst, float(change @ np.linalg.pinv(left.T @ left, rcond=_SMALLEST_SHARE) @ change))
-        return worst**0.5
+        period = np.geomspace(shortest, max(span / 2, shortest), _OSCILLATIONS)[:, None]
+        phase = 2 * np.pi * log_distance / period
+        wave = np.stack([np.cos(phase), np.sin(phase)], axis=-1)  # (period, bin, 2)
+        change, left = gain @ wave, rest @ wave
+        # The phase is free: maximise (change·p)²/|left p|² over p.
+        squared = np.linalg.pinv(left.swapaxes(1, 2) @ left, rcond=_SMALLEST_SHARE, hermitian=True)
+        return float(np.einsum("pi,pij,pj->p", change, squared, change).max()) ** 0.5
 
     def goodness(self) -> float:
         """p-value of the residuals given the scatter of the runs (Hotelling); 1 if nothing is left to test."""
-        slope = self.law.slope(self.parameters)
-        rest = np.eye(len(slope)) - slope @ np.linalg.pinv(slope, rcond=_SMALLEST_SHARE)
-        runs, freedom = len(self.bins.errors), len(slope) - slope.shape[1]
+        solve, rest = self._leaves()
+        runs, freedom = len(self.bins.errors), len(rest) - len(solve)
         if freedom < 1 or runs <= freedom:
             return 1.0
         covariance = rest @ self.bins.scatter @ rest.T
@@ -191,7 +233,7 @@ class Window:
         return float(stats.f.sf(squared * (runs - freedom) / (freedom * (runs - 1)), freedom, runs - freedom))
 
     def interval(self, name: str, confidence: float, replicates: int, seed: int) -> tuple[float, float]:
-        """Bootstrap interval of a parameter, widened by its systematic error."""
+        """Bootstrap interval of a parameter, widened by its systematic error, mostly of one sign."""
         runs = len(self.bins.errors)
         found = self.law.refit(self.bins.bootstrap(replicates, seed), self.parameters)[:, self.law.place[name]]
         tail = stats.norm.sf(np.sqrt(runs / (runs - 1)) * stats.t.isf((1 - confidence) / 2, runs - 1))
@@ -224,12 +266,8 @@ def choose_window(
         ends = np.array([furthest]) if furthest > near else np.zeros(0)
     else:
         ends = near * 10 ** (min_decades + _STEP * np.arange(number))
-    candidates = []
-    for far in ends:
-        bins = records.binned(near, float(far))
-        if bins is not None and bins.errors.shape[1] > 3 + (granularity > 0):
-            candidates.append(Window.fitted(bins, tolerance, granularity))
-    if not candidates:
+    binned = [bins for far in ends if (bins := records.binned(near, float(far))) is not None]
+    if not any(bins.errors.shape[1] > 3 + (granularity > 0) for bins in binned):
         if window is None and near > records.step.max():
             raise ShortScalingWindow(
                 f"mean errors below {smallest:.2g} are too few counts, or too near what counts as zero; above, the "
@@ -240,6 +278,21 @@ def choose_window(
             f"the records before zero test error reach from {near:g} to {furthest:g}, too few of them for a fit: "
             "record the error more often"
         )
+    chosen, plateau = _narrowest(binned, tolerance, granularity, phase=False)
+    carries_phase = any(bins.errors.shape[1] > 4 + (granularity > 0) for bins in binned)
+    if carries_phase and not chosen.zeros_are_spread():
+        chosen, plateau = _narrowest(binned, tolerance, granularity, phase=True)
+    return chosen, plateau
+
+
+def _narrowest(
+    binned: list[BinnedErrors], tolerance: float, granularity: float, *, phase: bool
+) -> tuple[Window, Plateau]:
+    """Window of the fit, nearer than the one with the narrowest interval, and the scan."""
+    free = 3 + (granularity > 0) + phase
+    candidates = [
+        Window.fitted(bins, tolerance, granularity, phase=phase) for bins in binned if bins.errors.shape[1] > free
+    ]
     errors = np.array([candidate.errors("exponent") for candidate in candidates])
     values = np.array([candidate.of("exponent") for candidate in candidates])
     width = 2 * errors[:, 0] + errors[:, 1]
@@ -248,7 +301,7 @@ def choose_window(
     )
     enough = np.array([len(candidate.bins.errors) >= FEWEST_RUNS for candidate in candidates])
     narrowest = int(np.where(enough, width, np.inf).argmin()) if enough.any() else 0
-    return candidates[max(narrowest - _NEARER, 0) if window is None else 0], plateau
+    return candidates[max(narrowest - _NEARER, 0)], plateau
 
 
 def _ends(records: Records, smallest_error: float) -> tuple[float, float]:
@@ -309,6 +362,11 @@ def reason_to_refuse(fit: ExponentFit, chosen: Window, records: Records, min_dec
         return (
             "all runs reach zero test error at the same records, so that its time between them is unknown: record the "
             "error more often"
+        )
+    if fit.low < SMALLEST_EXPONENT:
+        return (
+            f"the exponent may be {max(fit.low, 0.0):.2g}, and below {SMALLEST_EXPONENT:g} a power is not told from a "
+            "jump: more runs or denser records would tell"
         )
     if abs(fit.correction) - chosen.errors("correction")[0] > _LARGEST_CORRECTION:
         return (

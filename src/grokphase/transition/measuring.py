@@ -21,10 +21,18 @@ from numpy.typing import ArrayLike
 from grokphase._checks import choice, integer, real, real_array
 from grokphase.transition import alignment
 from grokphase.transition._scaling_law import Records
-from grokphase.transition.exponent import ExponentFit, ShortScalingWindow, choose_window, fit_exponent, reason_to_refuse
+from grokphase.transition.exponent import (
+    ExponentFit,
+    Plateau,
+    ShortScalingWindow,
+    Window,
+    choose_window,
+    fit_exponent,
+    reason_to_refuse,
+)
 from grokphase.transition.logs import read_runs
 from grokphase.transition.modes import Modality, modality
-from grokphase.transition.order import Order, transition_order
+from grokphase.transition.order import Order, favours_jump, nearest_error, transition_order
 from grokphase.transition.survival import MeanTime, Survival, mean_delay, survival_curve
 from grokphase.transition.zero_times import CensoredTimes, Which, delay, zero_times
 
@@ -176,13 +184,13 @@ class Transition:
         See :mod:`grokphase.transition.exponent` for method and refusals.
         """
         options = _fit_options(confidence, min_decades, replicates, seed)
-        chosen, plateau = choose_window(self._records, self.tolerance, self.window, options.min_decades)
+        chosen, plateau = self._chosen(options.min_decades)
         fit = fit_exponent(chosen, plateau, self._records, options.confidence, options.replicates, options.seed)
-        order = self._order(options)
-        if order.kind == "first":
+        order = self._order(options) if favours_jump(chosen) else None
+        if order is not None and order.kind == "first":
             raise ShortScalingWindow(f"the transition is of first order, a jump has no exponent: {order.evidence}", fit)
         reason = reason_to_refuse(fit, chosen, self._records, options.min_decades)
-        if reason is None and order.kind == "undecided":
+        if reason is None and order is not None:
             reason = f"the error may jump to zero, and a jump has no exponent: {order.evidence}"
         if reason is not None:
             raise ShortScalingWindow(reason, fit)
@@ -269,13 +277,27 @@ class Transition:
     def _orders(self) -> dict[_FitOptions, Order]:
         return {}
 
+    @cached_property
+    def _windows(self) -> dict[float, tuple[Window, Plateau]]:
+        return {}
+
+    def _chosen(self, min_decades: float) -> tuple[Window, Plateau]:
+        """Window of the exponent and of the order."""
+        if min_decades not in self._windows:
+            self._windows[min_decades] = choose_window(self._records, self.tolerance, self.window, min_decades)
+        return self._windows[min_decades]
+
     def _order(self, options: _FitOptions) -> Order:
         if options not in self._orders:
+            nearest = 1.0
             try:
-                records = self._records
+                nearest = nearest_error(self._records)
+                chosen, _ = self._chosen(options.min_decades)
             except ShortScalingWindow as refusal:
-                return Order.unknown(1.0, options.confidence, str(refusal))
-            self._orders[options] = transition_order(records, self.tolerance, self.window, *options)
+                return Order.unknown(nearest, options.confidence, str(refusal))
+            self._orders[options] = transition_order(
+                self._records, chosen, options.confidence, options.replicates, options.seed
+            )
         return self._orders[options]
 
 

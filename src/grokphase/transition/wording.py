@@ -192,23 +192,30 @@ def _vanishing(data: Mapping[str, Any], unit: Unit) -> Iterator[str]:
         )
         return
     if order["kind"] == "undecided":
-        reason = order["evidence"]
+        reason, answered = order["evidence"], fit is not None and refusal is None
         few = fit is not None and fit["runs"] < FEWEST_RUNS
         if refusal is not None and (few or reason in refusal):
             reason, refusal = refusal, None
         yield f"Whether the test error jumps to zero or falls gradually cannot be told: {reason}."
         if refusal is not None:
             yield f"Nor can the power of the remaining time with which it falls, the exponent: {refusal}."
+        if answered:
+            yield f"If gradually, it falls {_power(fit, unit)}."
         return
     yield f"The test error falls to zero gradually, without a jump (of more than {number(_rounded(jump['high']))})."
     if refusal is not None:
         yield f"The power of the remaining time with which it falls, the exponent, cannot be measured: {refusal}."
         return
+    yield f"It falls {_power(fit, unit)}."
+
+
+def _power(fit: Mapping[str, Any], unit: Unit) -> str:
+    """The exponent, its interval and its window."""
     value, interval = with_interval(fit["value"], fit["low"], fit["high"])
     near, far = (unit.span(_rounded(end)) for end in fit["window"])
-    yield (
-        f"It falls as the remaining time to the power {value}, the exponent ({fit['confidence']:.0%} interval "
-        f"{interval}), as seen from {far} to {near} before its zero."
+    return (
+        f"as the remaining time to the power {value}, the exponent ({fit['confidence']:.0%} interval "
+        f"{interval}), as seen from {far} to {near} before its zero"
     )
 
 
