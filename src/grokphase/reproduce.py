@@ -197,8 +197,10 @@ def store_of(ensemble: Ensemble, folder: Path) -> Path:
     """Where the trajectories of an ensemble are kept; equal ensembles have the same place."""
     scenario = ensemble.scenario
     digest = hashlib.sha256(repr((scenario.to_text(), ensemble.snapshots, __version__)).encode())
-    # Contexts in snapshots are made by the code in student/; everything else by that in rules/ and training/.
-    for part in ("rules", "training", *(("student",) if ensemble.snapshots else ())):
+    # Contexts in snapshots are made by the code in student/, and what a guard decides by that in transition/;
+    # everything else by that in rules/ and training/.
+    more = {"student": ensemble.snapshots, "transition": scenario.guard}
+    for part in ("rules", "training", *(name for name, needed in more.items() if needed)):
         digest.update(_code_of(part))
     return folder / "ensembles" / f"reach-{scenario.rule.reach}-bond-{scenario.bond}-{digest.hexdigest()[:16]}"
 

@@ -14,7 +14,7 @@ NAMES = (
     *("fig03", "fig04", "fig05", "fig07", "fig08", "fig09", "claims"),
     *("fig10", "fig12", "fig13", "fig14", "fig15", "fig16", "fig17", "atlas"),
     *("fig18", "fig19", "fig20", "fig21", "fig22", "fig23", "fig24", "fig25", "fig26", "fig27", "protocol"),
-    "certified",
+    *("certified", "spikeguard"),
 )
 
 

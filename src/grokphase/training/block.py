@@ -7,6 +7,8 @@ alone: not on the block, its size or order, on threads, or on when others leave.
 When a member stops.  If zero test error was reached by ``duration``, ``observe`` later; else at ``duration``;
 or where a number was not finite.  Recorded values after that are NaN.
 
+With a guard (:mod:`grokphase.training.guard`) a member goes back in its parameters, but never in its time.
+
 Zero times are to one epoch.  Training error: the first epoch whose average domain size exceeds the threshold (or
 whose error is zero).  Test error: a recorded time is *promising* if the member's probe shows no error (or no right
 cell).  Recorded times are looked at 16 epochs together: where the last of them, or two, are promising, random strings
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 from grokphase._checks import integer, real
 from grokphase.training import chunk
+from grokphase.training.guard import Guard
 from grokphase.training.numerics import pinned, root_keys
 from grokphase.training.probe import effective_dimension
 from grokphase.training.results import APPROACH, STATUS, Results, Snapshots
@@ -78,7 +81,9 @@ def run_block(
         member: ``zero_train_time``, ``zero_test_time`` (infinite: never), ``last_time``, ``status``.  Also
         ``approach_error`` (member, before): the test error at the zero test time and at each of the 32 epochs
         before it, of the same random string; NaN for members without one.
-        With snapshots, the variables ``snapshot_*`` (member, snapshot, ...).
+        With snapshots, the variables ``snapshot_*`` (member, snapshot, ...).  With a guard, ``spike_action`` and
+        ``returned_to`` (member, time) and ``rollbacks`` (member); recorded is what training went through, states
+        that were given up included.
 
     Raises
     ------
@@ -132,6 +137,7 @@ class _Block:
         with pinned(scenario):
             self.inputs = chunk.inputs(scenario)
             self.state = self._first_state()
+        self.guard = Guard(scenario, self.state) if scenario.guard else None
 
     def run(self, threads: int) -> xr.Dataset:
         active = np.arange(self.stop.size)
@@ -139,7 +145,8 @@ class _Block:
             for first in range(0, self.epochs.size, self.chunk_records):
                 list(pool.map(self._advance, _parts(active), [first] * active.size))
                 active = active[self.results.status[active] == STATUS["running"]]
-        return self.results.dataset(self.snapshots)
+        found = self.results.dataset(self.snapshots)
+        return found if self.guard is None else found.assign(self.guard.variables(self.results.last_record))
 
     def _first_state(self) -> chunk.State:
         """First states of all members, as arrays of the host."""
@@ -153,8 +160,12 @@ class _Block:
         count = min(self.chunk_records, self.epochs.size - first)  # the last chunk goes on beyond the end
         padded = _padded(part)
         with pinned(self.scenario):
-            program = chunk.run(self.shape, self.chunk_records, self.scenario.record_every)
-            moved, seen = program(jax.tree.map(lambda leaf: leaf[padded], self.state), self.inputs)
+            start = jax.tree.map(lambda leaf: leaf[padded], self.state)
+            if self.guard is None:
+                program = chunk.run(self.shape, self.chunk_records, self.scenario.record_every)
+                moved, seen = program(start, self.inputs)
+            else:
+                moved, seen = self.guard.advance(part, start, self.inputs, first, self.chunk_records)
             moved, seen = _host(moved, part.size), jax.tree.map(lambda leaf: np.asarray(leaf)[:count], seen)
             jax.tree.map(lambda whole, leaf: whole.__setitem__(part, leaf), self.state, moved)
             self._note_curves(part, slice(first, first + count), seen)

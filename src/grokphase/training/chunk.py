@@ -142,8 +142,11 @@ def begin(shape: Scenario) -> Any:
 
 
 @lru_cache(maxsize=64)
-def run(shape: Scenario, records: int, epochs: int) -> Any:
-    """Program (State, Inputs) → (State, Records) of so many records of so many epochs."""
+def run(shape: Scenario, records: int, epochs: int, *, moments: bool = False) -> Any:
+    """Program (State, Inputs) → (State, Records) of so many records of so many epochs.
+
+    With ``moments``, (State, (Records, moments after every record)).
+    """
 
     def record(start: State, given: Inputs) -> tuple[State, Records]:
         state, (losses, errors, sizes, rows) = _epochs(start, given, shape, epochs)
@@ -153,8 +156,12 @@ def run(shape: Scenario, records: int, epochs: int) -> Any:
         tested = _test(state, given, shape)
         return state, Records(loss, error, *tested, errors, sizes, rows, state.alive)
 
-    def many(state: State, given: Inputs) -> tuple[State, Records]:
-        return lax.scan(lambda now, _: record(now, given), state, None, length=records)
+    def many(state: State, given: Inputs) -> tuple[State, Any]:
+        def one(now: State, _: None) -> tuple[State, Any]:
+            after, seen = record(now, given)
+            return after, (seen, after.moments) if moments else seen
+
+        return lax.scan(one, state, None, length=records)
 
     return compiled(many)
 

@@ -82,6 +82,7 @@ _COMMON: dict[str, Any] = {
     "test_sites": 1000,
     "exact_lengths": (),
     "precision": "float32",
+    "guard": False,
 }
 
 
@@ -154,6 +155,10 @@ class Scenario:
         Lengths M ≤ 14 for which the exact error over all inputs is recorded as well.
     precision
         ``"float32"`` or ``"float64"``.
+    guard
+        True: after a loss spike, a run goes back to its state before it if the effective dimension rose, and keeps
+        going if it fell (the paper's proposal, Sec. 5).  Spikes are looked for in the recorded times, among the last
+        50 of them, and last for a few epochs: with ``record_every=1`` none is missed.  False (published).
 
     Raises
     ------
@@ -196,6 +201,7 @@ class Scenario:
     test_sites: int
     exact_lengths: tuple[int, ...]
     precision: Literal["float32", "float64"]
+    guard: bool
 
     def __init__(
         self,
@@ -276,10 +282,15 @@ class Scenario:
         return Scenario(**(kept | changes))
 
     def to_text(self) -> str:
-        """The scenario as the text of a TOML file, every option in full."""
+        """The scenario as the text of a TOML file: every option in full, but for a guard that is off.
+
+        Texts of scenarios without a guard are then those of the versions that had none, and stores are recognised.
+        """
         lines = [f"schema = {SCHEMA}"]
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "guard" and not value:
+                continue
             lines.append(f"{field.name} = {_rule_text(value) if field.name == 'rule' else _toml(value)}")
         return "\n".join(lines) + "\n"
 
@@ -431,4 +442,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "test_sites": _count(2),
     "exact_lengths": _exact_lengths,
     "precision": _one_of("float32", "float64"),
+    "guard": _flag,
 }
