@@ -18,10 +18,13 @@ def pytest_configure(config: pytest.Config) -> None:
     The folder of its tests is not called ``torch``: ``tests`` is on the path of a test run, where such a folder would
     be imported in the place of a missing PyTorch.
     """
+    here = Path(__file__).parent
+    needing = []
     if find_spec("torch") is None:
-        here = Path(__file__).parent
-        needing = [here.parent / "src" / "grokphase" / "torch" / "*", here / "pytorch" / "small_models.py"]
-        config.option.ignore_glob = [*(config.option.ignore_glob or []), *map(str, needing)]
+        needing += [here.parent / "src" / "grokphase" / "torch" / "*", here / "pytorch" / "small_models.py"]
+    if find_spec("torch") is None or find_spec("tensorboard") is None:
+        needing += [here / "trials" / "modular_addition.py"]
+    config.option.ignore_glob = [*(config.option.ignore_glob or []), *map(str, needing)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
