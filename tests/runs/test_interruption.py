@@ -21,6 +21,7 @@ MEMBERS, SECONDS = 60, 0.15  # in blocks of two members, SECONDS each
 
 # The main module runs again in every worker process (spawn): the guard is what users write, too.
 SCRIPT = f"""
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from grokphase.runs.ensemble import execute
 from grokphase.runs.executors import Here, Processes
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
     folder, workers, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     executor = Processes(workers) if workers else Here()
     print("begun", flush=True)
