@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from grokphase.torch.guard import SpikeGuard
-from grokphase.torch.monitor import TransitionMonitor
+from grokphase.torch._following import Follower, Guardian, Recorder
 
 __all__ = ["SpikeGuardCallback", "TransitionCallback"]
 
@@ -38,42 +37,27 @@ else:
     _Callback = _base()
 
 
-class _Follower(_Callback):
-    """Makes what it follows training with when that starts, and tells it of every optimiser step."""
+class _Events(Follower, _Callback):
+    """What the trainer calls."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__()
-        self._options = options
-        self._made: Any = None
-        self._saved: Mapping[str, Any] | None = None
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._hook: Any = None
         self._losses: list[Tensor] = []
-
-    def _make(self, model: Any, optimizer: Any, scheduler: Any) -> Any:
-        raise NotImplementedError
-
-    def _tell(self, step: int, loss: Any) -> None:
-        raise NotImplementedError
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """State from a file that was not found by itself; taken up when training starts."""
-        self._saved = state
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **more: Any
     ) -> None:
         """Begin, or go on from the checkpoint of this step in the output folder."""
         self._release()
-        self._made = self._make(model, optimizer, more.get("lr_scheduler"))
         if self._saved is None and state.global_step > 0:
             path = self._file(args, state)
             if path.exists():
                 self._saved = torch.load(path, weights_only=True)
             else:
                 warnings.warn(f"there is no {path}: {type(self).__name__} starts anew", stacklevel=2)
-        if self._saved is not None:
-            self._made.load_state_dict(self._saved)
-            self._saved = None
+        scheduler = more.get("lr_scheduler")
+        self._begin(model, optimizer, [] if scheduler is None else [scheduler])
         self._hook = model.register_forward_hook(self._read)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -110,7 +94,7 @@ class _Follower(_Callback):
         self._hook, self._losses = None, []
 
 
-class TransitionCallback(_Follower):
+class TransitionCallback(Recorder, _Events):
     """Records errors, loss and effective dimension; see :class:`~grokphase.torch.TransitionMonitor`.
 
     Parameters
@@ -124,22 +108,8 @@ class TransitionCallback(_Follower):
         The monitor, once training has started.  Of several processes, each records; the first one's are saved.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(options)
 
-    @property
-    def monitor(self) -> TransitionMonitor | None:
-        """The monitor; None before training starts."""
-        return self._made
-
-    def _make(self, model: Any, optimizer: Any, scheduler: Any) -> TransitionMonitor:
-        return TransitionMonitor(model, **self._options)
-
-    def _tell(self, step: int, loss: Any) -> None:
-        self._made.step(loss, step=step)
-
-
-class SpikeGuardCallback(_Follower):
+class SpikeGuardCallback(Guardian, _Events):
     """Goes back where a loss spike complicated the representation; see :class:`~grokphase.torch.SpikeGuard`.
 
     Optimiser and scheduler are taken back with the weights; batches and the trainer's counters go on.
@@ -155,20 +125,4 @@ class SpikeGuardCallback(_Follower):
         The guard, once training has started; its ``events`` say what happened.
     """
 
-    def __init__(self, probe: Any, **options: Any) -> None:
-        super().__init__(options)
-        self._probe = probe
-
-    @property
-    def guard(self) -> SpikeGuard | None:
-        """The guard; None before training starts."""
-        return self._made
-
-    def _make(self, model: Any, optimizer: Any, scheduler: Any) -> SpikeGuard:
-        also = [*([] if scheduler is None else [scheduler]), *self._options.get("also", ())]
-        return SpikeGuard(model, optimizer, self._probe, **{**self._options, "also": also})
-
-    def _tell(self, step: int, loss: Any) -> None:
-        if loss is None:
-            raise ValueError("the model must return a loss, else SpikeGuardCallback cannot watch it: hand it labels")
-        self._made.step(loss)
+    _lost = "the model must return a loss, else SpikeGuardCallback cannot watch it: hand it labels"

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from grokphase.torch.guard import SpikeGuard
-from grokphase.torch.monitor import TransitionMonitor
+from grokphase.torch._following import Follower, Guardian, Recorder
 
 __all__ = ["SpikeGuardCallback", "TransitionCallback"]
 
@@ -34,29 +33,20 @@ else:
     _Callback = _base()
 
 
-class _Follower(_Callback):
-    """Makes what it follows training with when that starts, and tells it of every optimiser step."""
+class _Events(Follower, _Callback):
+    """What Lightning calls."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__()
-        self._options = options
-        self._made: Any = None
-        self._saved: dict[str, Any] | None = None
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._seen = 0
         self._loss: Any = 0.0
 
-    def _make(self, trainer: Any, module: Any) -> Any:
-        raise NotImplementedError
-
-    def _tell(self, step: int, loss: Any) -> None:
-        raise NotImplementedError
-
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin, or go on from a checkpoint."""
-        self._made = self._make(trainer, pl_module)
-        if self._saved is not None:
-            self._made.load_state_dict(self._saved)
-            self._saved = None
+        schedulers = [configured.scheduler for configured in trainer.lr_scheduler_configs]
+        scaler = getattr(getattr(trainer, "precision_plugin", None), "scaler", None)
+        also = [*schedulers, *([] if scaler is None else [scaler])]
+        self._begin(pl_module, list(trainer.optimizers), also)
         self._seen, self._loss = trainer.global_step, 0.0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -70,15 +60,11 @@ class _Follower(_Callback):
     def state_dict(self) -> dict[str, Any]:
         """For Lightning's checkpoints."""
         if self._made is None:
-            return self._saved or {}
+            return dict(self._saved or {})
         return self._made.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From Lightning's checkpoints; taken up when training starts."""
-        self._saved = state_dict or None
 
-
-class TransitionCallback(_Follower):
+class TransitionCallback(Recorder, _Events):
     """Records errors, loss and effective dimension; see :class:`~grokphase.torch.TransitionMonitor`.
 
     Parameters
@@ -92,24 +78,17 @@ class TransitionCallback(_Follower):
         The monitor, once training has started.  Of several processes, the first one records.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(options)
-
-    @property
-    def monitor(self) -> TransitionMonitor | None:
-        """The monitor; None before training starts."""
-        return self._made
-
-    def _make(self, trainer: Any, module: Any) -> TransitionMonitor:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin, or go on from a checkpoint."""
+        super().on_train_start(trainer, pl_module)
         self._records_here = trainer.is_global_zero
-        return TransitionMonitor(module, **self._options)
 
     def _tell(self, step: int, loss: Any) -> None:
         if self._records_here:
-            self._made.step(loss, step=step)
+            super()._tell(step, loss)
 
 
-class SpikeGuardCallback(_Follower):
+class SpikeGuardCallback(Guardian, _Events):
     """Goes back where a loss spike complicated the representation; see :class:`~grokphase.torch.SpikeGuard`.
 
     Optimisers, schedulers and a gradient scaler are taken back with the weights; batches and the trainer's counters go
@@ -126,22 +105,4 @@ class SpikeGuardCallback(_Follower):
         The guard, once training has started; its ``events`` say what happened.
     """
 
-    def __init__(self, probe: Any, **options: Any) -> None:
-        super().__init__(options)
-        self._probe = probe
-
-    @property
-    def guard(self) -> SpikeGuard | None:
-        """The guard; None before training starts."""
-        return self._made
-
-    def _make(self, trainer: Any, module: Any) -> SpikeGuard:
-        schedulers = [configured.scheduler for configured in trainer.lr_scheduler_configs]
-        scaler = getattr(getattr(trainer, "precision_plugin", None), "scaler", None)
-        also = [*schedulers, *([] if scaler is None else [scaler]), *self._options.get("also", ())]
-        return SpikeGuard(module, list(trainer.optimizers), self._probe, **{**self._options, "also": also})
-
-    def _tell(self, step: int, loss: Any) -> None:
-        if loss is None:
-            raise ValueError("training_step must return the loss, else SpikeGuardCallback cannot watch it")
-        self._made.step(loss)
+    _lost = "training_step must return the loss, else SpikeGuardCallback cannot watch it"
