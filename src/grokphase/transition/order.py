@@ -1,7 +1,8 @@
 r"""Does the test error jump to zero, or go there continuously?
 
 Object.  E = J + A s^ν e^{cs} at distance s before zero test error, with J ≥ 0 and ν ≥ 0.2, in the window of the
-exponent's fit (:mod:`grokphase.transition.exponent`); J is the jump, with an interval made as the exponent's is.
+exponent's fit (:mod:`grokphase.transition.exponent`); J is the jump, with an interval made as the exponent's is, but
+never beyond the error at the nearest records and its own error.
 
 Evidence.  The jump is favoured if both hold:
 
@@ -79,7 +80,9 @@ def transition_order(records: Records, chosen: Window, confidence: float, replic
 
     fitted = chosen.with_jump()
     low, high = (bins.scale * bound for bound in fitted.interval("jump", confidence, replicates, seed))
-    jump = Jump(bins.scale * fitted.of("jump"), max(low, 0.0), high)
+    # The error rises with the distance: a jump is no larger than what is left at the nearest records.
+    relative = stats.t.isf((1 - confidence) / 2, runs - 1) * np.sqrt(bins.scatter[0, 0])
+    jump = Jump(bins.scale * fitted.of("jump"), max(low, 0.0), min(high, bins.scale * float(1 + relative)))
     jump = Jump(jump.value, min(jump.low, jump.value), max(jump.high, jump.value))
     favoured = favours_jump(chosen)
     at_near = bins.scale
